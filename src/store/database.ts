@@ -1,0 +1,104 @@
+import pg from "pg";
+import type { Config } from "../config.js";
+import { storeUnavailable } from "../failure.js";
+
+/** A statement with a name, so that PostgreSQL plans it once a connection. */
+export interface Statement {
+  /** Unique over the whole service. */
+  readonly name: string;
+  readonly text: string;
+}
+
+/** Something that runs statements: the pool, or one transaction. */
+export interface Queryable {
+  query<R extends object>(statement: Statement, values?: readonly unknown[]): Promise<R[]>;
+}
+
+/** The pool for lookups. Writers have connections of their own (`writer-connection.ts`). */
+export class Database implements Queryable {
+  readonly #pool: pg.Pool;
+
+  constructor(config: Config["database"], onLost: (error: Error) => void = () => {}) {
+    this.#pool = new pg.Pool({
+      ...connectionOptions(config),
+      max: config.pool,
+      query_timeout: config.statement_ms + 500,
+      idleTimeoutMillis: 30_000,
+    });
+    this.#pool.on("error", onLost);
+  }
+
+  /** @throws Failure STORE_UNAVAILABLE; other errors (constraint, syntax) as pg throws them. */
+  async query<R extends object>(statement: Statement, values: readonly unknown[] = []): Promise<R[]> {
+    try {
+      const result = await this.#pool.query<R>({ name: statement.name, text: statement.text, values: values as unknown[] });
+      return result.rows;
+    } catch (error) {
+      throw isAway(error) ? storeUnavailable(error) : error;
+    }
+  }
+
+  /** A transaction outside the way of a request (set-up, administration, jobs). Rolled back if `work` throws. */
+  async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+    let client: pg.PoolClient;
+    try {
+      client = await this.#pool.connect();
+    } catch (error) {
+      throw storeUnavailable(error);
+    }
+    try {
+      await client.query("BEGIN");
+      const value = await work({
+        query: async <R extends object>(statement: Statement, values: readonly unknown[] = []) =>
+          (await client.query<R>({ name: statement.name, text: statement.text, values: values as unknown[] })).rows,
+      });
+      await client.query("COMMIT");
+      client.release();
+      return value;
+    } catch (error) {
+      client.release(true);
+      throw isAway(error) ? storeUnavailable(error) : error;
+    }
+  }
+
+  /** A connection of one's own, for LISTEN and for session locks. The caller ends it. */
+  static async dedicated(config: Config["database"], name: string): Promise<pg.Client> {
+    const client = new pg.Client({ ...connectionOptions(config), application_name: name, query_timeout: config.statement_ms + 500 });
+    try {
+      await client.connect();
+    } catch (error) {
+      throw isAway(error) ? storeUnavailable(error) : error;
+    }
+    return client;
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+}
+
+/** Options of every connection: schema, role, timeouts. */
+export function connectionOptions(config: Config["database"]): pg.ClientConfig {
+  const settings = ["-c search_path=cardex", "-c timezone=UTC", `-c statement_timeout=${config.statement_ms}`, "-c idle_in_transaction_session_timeout=15000"];
+  if (config.role !== undefined) settings.push(`-c role=${config.role}`);
+  return {
+    connectionString: config.url,
+    connectionTimeoutMillis: config.connect_ms,
+    keepAlive: true,
+    application_name: "cardex",
+    options: settings.join(" "),
+  };
+}
+
+/** Whether an error says that PostgreSQL is away, stopping, full or too slow, rather than that a statement is wrong. */
+export function isAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === "string") {
+    if (/^(08|53|57P|58)/.test(code) || code === "57014" || code === "55P03" || code === "25P03" || code === "25P04") return true;
+    if (/^E[A-Z]+$/.test(code)) return true;
+  }
+  return /^(Connection terminated|timeout exceeded|Query read timeout|Client has encountered|Client was closed|Cannot use a pool|The client was closed)/.test(
+    error.message,
+  ) || /not queryable|Connection ended/.test(error.message);
+}
