@@ -18,14 +18,14 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** What the handshake of a client with a server that trusts `ca` gives: the client's URI names, or the error's code. */
+/** What the handshake of a client with a server that trusts `ca` gives: the client's URI names, or why it was refused. */
 async function handshake(ca: string, server: SecureContextOptions, client: SecureContextOptions): Promise<string> {
   const listener = createServer({ ...server, ca, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" });
   let socket: TLSSocket | undefined;
   try {
     return await new Promise<string>((resolve, reject) => {
       listener.once("error", reject);
-      listener.once("tlsClientError", (error: NodeJS.ErrnoException) => resolve(error.code ?? "error"));
+      listener.once("tlsClientError", (_error, refused: TLSSocket) => resolve(String(refused.authorizationError)));
       listener.once("secureConnection", (accepted: TLSSocket) => resolve(accepted.getPeerCertificate().subjectaltname ?? ""));
       listener.listen(0, "127.0.0.1", () => {
         const address = listener.address();
