@@ -1,0 +1,312 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Call } from "../call.js";
+import { clock } from "../clock.js";
+import type { Config } from "../config.js";
+import { Failure, storeUnavailable } from "../failure.js";
+import { appendEntries, HeadMoved, readHeads, readMoment } from "../store/audit.js";
+import { CommitUnknown, WriterConnection } from "../store/writer-connection.js";
+import { callDrafts, type EntryDraft, noticeDraft } from "./entry.js";
+import { AuditStream, type Placed } from "./stream.js";
+import { type Job, Stale, type Verdict, type WorkKind } from "./work.js";
+
+export interface WriterOptions {
+  readonly database: Config["database"];
+  readonly stream: "reveal" | "mutation" | "notice";
+  /** Jobs waiting, at most. */
+  readonly queue_max: number;
+  /** Jobs in one commit, at most. */
+  readonly batch_max: number;
+  readonly observer: WriterObserver;
+}
+
+/** Told what an operator must know. */
+export interface WriterObserver {
+  /** The head of the stream is not where the writer left it: it writes no more. */
+  headMoved(error: unknown): void;
+  /** A commit's answer was lost; `committed` tells what was found. */
+  commitResolved(committed: boolean): void;
+  /** Work failed for a reason that is not the store's absence. */
+  workFailed(kind: string, error: unknown): void;
+}
+
+/** A job of any kind, on its way through the writer. */
+interface Waiting {
+  readonly kind: WorkKind<unknown, unknown> | undefined;
+  readonly job: Job<unknown>;
+  /** For work that is only an entry. */
+  readonly drafts: readonly EntryDraft[] | undefined;
+  /** Whether the policy's version must be the one decided under. */
+  readonly decided: boolean;
+  readonly settle: (result: Ended) => void;
+}
+
+type Ended =
+  | { readonly how: "done"; readonly value: unknown }
+  | { readonly how: "failed"; readonly error: unknown }
+  | { readonly how: "decide"; readonly policyVersion: number };
+
+/** What was learned inside the transaction, to be told once the commit is known. */
+interface Round {
+  readonly results: Map<Waiting, Ended>;
+  readonly placed: Placed;
+}
+
+const retries_max = 5;
+
+/**
+ * Commits work together with its audit entries: all that waits shares one transaction, one batch is in flight, the next leaves when it
+ * returns. An answer may leave only after `submit` or `append` returned.
+ *
+ * In the transaction: the policy's version and PostgreSQL's time are read; work decided under another version is put back
+ * and decided again; each kind of work runs over its jobs; the entries are placed in this writer's stream, and its heads move by
+ * compare-and-set. A deadlock is retried; a job that poisons the batch is found by halving; a commit whose answer was lost is
+ * resolved from the heads before anything else is written.
+ */
+export class CommittedWriter {
+  readonly #options: WriterOptions;
+  readonly #stream: AuditStream;
+  readonly #connection: WriterConnection;
+  #waiting: Waiting[] = [];
+  #running: Promise<void> | undefined;
+  #closing = false;
+  #broken: unknown;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#stream = new AuditStream(options.stream);
+    this.#connection = new WriterConnection(options.database, `cardex writer ${this.#stream.id}`);
+  }
+
+  /** Jobs waiting for a commit. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /**
+   * Runs work and commits it with its call's entry. Sets `call.audited`, also where the work failed in a way that is itself
+   * the audited outcome.
+   * @throws Failure what the work answered, LIMIT (queue full), DEADLINE (gone while waiting), STORE_UNAVAILABLE, DENIED
+   * @throws Stale prepare the work anew
+   */
+  async submit<I, T>(kind: WorkKind<I, T>, call: Call, input: I): Promise<T> {
+    for (;;) {
+      const ended = await this.#enqueue({
+        kind: kind as WorkKind<unknown, unknown>,
+        job: { call, input },
+        drafts: undefined,
+        decided: true,
+      });
+      if (ended.how === "done") return (ended.value as { readonly value: T }).value;
+      if (ended.how === "failed") throw ended.error;
+      await call.decideAgain(ended.policyVersion);
+    }
+  }
+
+  /**
+   * Commits entries that carry no work of their own.
+   * @param decided whether `call` was allowed something, so that the policy must still be the one decided under
+   */
+  async append(call: Call, drafts: readonly EntryDraft[], decided: boolean): Promise<void> {
+    for (;;) {
+      const ended = await this.#enqueue({ kind: undefined, job: { call, input: undefined }, drafts, decided });
+      if (ended.how === "done") return;
+      if (ended.how === "failed") throw ended.error;
+      await call.decideAgain(ended.policyVersion);
+    }
+  }
+
+  /** Takes no more; waits for what is under way. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    while (this.#running !== undefined) await this.#running;
+    await this.#connection.close();
+  }
+
+  #enqueue(work: Omit<Waiting, "settle">): Promise<Ended> {
+    if (this.#broken !== undefined) return Promise.reject(storeUnavailable(this.#broken, "the audit stream is broken"));
+    if (this.#closing) return Promise.reject(new Failure("STOPPING", "the server is stopping", { retryAfter_ms: 1000 }));
+    if (this.#waiting.length >= this.#options.queue_max) {
+      return Promise.reject(new Failure("LIMIT", "too much work waiting; try again", { limit: "writerQueue", retryAfter_ms: 100 }));
+    }
+    return new Promise<Ended>((resolve) => {
+      this.#waiting.push({ ...work, settle: resolve });
+      this.#running ??= this.#drain();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    // What arrives in the same turn of the event loop joins the first batch.
+    await new Promise(setImmediate);
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0, this.#options.batch_max);
+      const present = batch.filter((each) => !this.#gone(each));
+      if (present.length > 0) await this.#commit(present);
+    }
+    this.#running = undefined;
+  }
+
+  /** Drops work whose caller has gone while it waited; nothing has been done for it. */
+  #gone(each: Waiting): boolean {
+    if (each.kind === undefined || !each.job.call.signal.aborted) return false;
+    each.settle({ how: "failed", error: new Failure("DEADLINE", "the caller's time was over before its turn came") });
+    return true;
+  }
+
+  /** Brings one batch to an end, whatever happens. */
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    for (let retry = 0; ; retry++) {
+      let round: Round | undefined;
+      try {
+        await this.#connection.transaction(async (tx) => {
+          round = undefined;
+          const moment = await readMoment(tx);
+          const results = await this.#runKinds(tx, batch, moment.policyVersion);
+          const drafts = batch.flatMap((each) => entriesOf(each, results.get(each)));
+          const placed = this.#stream.place(drafts, moment.at);
+          if (placed.rows.length > 0) await appendEntries(tx, placed.rows, placed.moves);
+          round = { results, placed };
+        });
+        if (round !== undefined) this.#settle(batch, round);
+        return;
+      } catch (error) {
+        if (error instanceof CommitUnknown && round !== undefined) {
+          const committed = await this.#resolve(batch, round, error);
+          if (committed === true) return this.#settle(batch, round);
+          if (committed === "broken" || retry >= retries_max) return failAll(batch, storeUnavailable(error));
+        } else if (error instanceof HeadMoved) {
+          this.#break(error);
+          return failAll(batch, storeUnavailable(error, "the audit stream is broken"));
+        } else if (isRetryable(error) && retry < retries_max) {
+          await sleep(2 ** retry);
+        } else if (error instanceof Failure && error.reason === "STORE_UNAVAILABLE") {
+          // Nothing was committed. One try on a new connection; then everybody is told at once.
+          if (retry > 0) return failAll([...batch, ...this.#waiting.splice(0)], error);
+        } else if (batch.length > 1) {
+          const middle = Math.ceil(batch.length / 2);
+          await this.#commit(batch.slice(0, middle));
+          return this.#commit(batch.slice(middle));
+        } else {
+          this.#options.observer.workFailed(batch[0]?.kind?.name ?? "entry", error);
+          return failAll(batch, error);
+        }
+      }
+    }
+  }
+
+  async #runKinds(tx: Parameters<WorkKind<unknown, unknown>["run"]>[0], batch: readonly Waiting[], policyVersion: number): Promise<Map<Waiting, Ended>> {
+    const results = new Map<Waiting, Ended>();
+    const byKind = new Map<WorkKind<unknown, unknown>, Waiting[]>();
+    for (const each of batch) {
+      if (each.decided && each.job.call.policyVersion !== policyVersion) results.set(each, { how: "decide", policyVersion });
+      else if (each.kind === undefined) results.set(each, { how: "done", value: undefined });
+      else byKind.set(each.kind, [...(byKind.get(each.kind) ?? []), each]);
+    }
+    for (const [kind, group] of [...byKind].sort(([a], [b]) => (a.name < b.name ? -1 : 1))) {
+      const verdicts = await kind.run(
+        tx,
+        group.map((each) => each.job),
+      );
+      for (const [i, each] of group.entries()) results.set(each, ending(verdicts[i]));
+    }
+    return results;
+  }
+
+  /** The commit is known: heads move, callers are told. */
+  #settle(batch: readonly Waiting[], round: Round): void {
+    this.#stream.advance(round.placed.moves);
+    for (const each of batch) {
+      const ended = round.results.get(each) ?? { how: "failed", error: new Error("no result") };
+      if (hasEntry(ended)) each.job.call.audited = true;
+      each.settle(ended);
+    }
+  }
+
+  /**
+   * Finds out whether a commit whose answer was lost holds. Meanwhile whoever waits is refused; the batch's own callers are told
+   * UNAVAILABLE when it takes long, and entries that turn out to say "released" are followed by "withheld".
+   */
+  async #resolve(batch: readonly Waiting[], round: Round, cause: unknown): Promise<boolean | "broken"> {
+    const told_at_ms = clock.monotonic_ms() + this.#options.database.statement_ms;
+    let told = false;
+    for (let wait_ms = 20; ; wait_ms = Math.min(wait_ms * 2, 1000)) {
+      if (!told && clock.monotonic_ms() > told_at_ms) {
+        told = true;
+        failAll(batch, storeUnavailable(cause));
+      }
+      try {
+        const db = await this.#connection.open();
+        const committed = this.#stream.committed(round.placed.moves, await readHeads(db, [this.#stream.id]));
+        this.#options.observer.commitResolved(committed);
+        if (told && committed) for (const each of batch) this.#withhold(each, round.results.get(each));
+        if (told && !committed) return "broken";
+        return committed;
+      } catch (error) {
+        if (!(error instanceof Failure && error.reason === "STORE_UNAVAILABLE") && !isConnectionLoss(error)) {
+          this.#break(error);
+          return "broken";
+        }
+        failAll(this.#waiting.splice(0), storeUnavailable(cause));
+        if (this.#closing) return "broken";
+        await sleep(wait_ms);
+      }
+    }
+  }
+
+  #withhold(each: Waiting, ended: Ended | undefined): void {
+    if (ended?.how !== "done" || (ended.value as Done | undefined)?.outcome !== "released") return;
+    this.#waiting.push({ kind: undefined, job: each.job, drafts: [withheldDraft(each.job.call)], decided: false, settle: () => {} });
+  }
+
+  #break(error: unknown): void {
+    this.#broken = error;
+    this.#options.observer.headMoved(error);
+    failAll(this.#waiting.splice(0), storeUnavailable(error, "the audit stream is broken"));
+  }
+}
+
+/** The entry that tells that an answer, whose entry says "released", did not leave. */
+export function withheldDraft(call: Call): EntryDraft {
+  return noticeDraft(call.principal.tenant, "withheld", {
+    call: call.id,
+    rpc: call.rpc,
+    principal: call.principal.id,
+    outcome: "withheld",
+  });
+}
+
+function entriesOf(each: Waiting, ended: Ended | undefined): readonly EntryDraft[] {
+  if (ended === undefined || !hasEntry(ended)) return [];
+  if (each.drafts !== undefined) return each.drafts;
+  if (ended.how === "done") return callDrafts(each.job.call, { outcome: (ended.value as Done).outcome });
+  const failure = (ended as { error: Failure }).error;
+  return callDrafts(each.job.call, { outcome: "failed", reason: failure.inner ?? failure.reason });
+}
+
+interface Done {
+  readonly outcome: Parameters<typeof callDrafts>[1]["outcome"];
+}
+
+function ending(verdict: Verdict<unknown> | undefined): Ended {
+  if (verdict === undefined) return { how: "failed", error: new Error("no verdict") };
+  if (verdict.kind === "done") return { how: "done", value: verdict };
+  return { how: "failed", error: verdict.kind === "stale" ? new Stale("what was read beforehand no longer holds") : verdict.failure };
+}
+
+/** Work that is to be done again leaves no entry yet. */
+function hasEntry(ended: Ended): boolean {
+  return ended.how === "done" || (ended.how === "failed" && ended.error instanceof Failure);
+}
+
+function failAll(batch: readonly Waiting[], error: unknown): void {
+  for (const each of batch) each.settle({ how: "failed", error });
+}
+
+/** Deadlock (40P01), serialization failure (40001), lock timeout (55P03). */
+function isRetryable(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return code === "40P01" || code === "40001" || code === "55P03";
+}
+
+function isConnectionLoss(error: unknown): boolean {
+  return error instanceof Error && /terminated|timeout|ECONN|EPIPE|not queryable|closed/i.test(error.message);
+}

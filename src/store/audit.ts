@@ -1,0 +1,205 @@
+import type { Queryable, Statement } from "./database.js";
+
+/** A line in its place. */
+export interface EntryRow {
+  readonly log: string;
+  readonly stream: string;
+  readonly seq: number;
+  readonly at: Date;
+  readonly line: string;
+}
+
+/** A move of a stream's head. `oldSeq` 0: the stream is new. */
+export interface HeadMove {
+  readonly log: string;
+  readonly stream: string;
+  readonly kind: "reveal" | "mutation" | "notice";
+  readonly oldSeq: number;
+  readonly oldHash: Buffer;
+  readonly seq: number;
+  readonly hash: Buffer;
+}
+
+export interface HeadRow {
+  readonly stream: string;
+  readonly seq: number;
+  readonly hash: Buffer;
+}
+
+const INSERT_ENTRIES: Statement = {
+  name: "audit_insert_entries",
+  text: `insert into audit_entries (log, stream, seq, at, line)
+    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::text[])`,
+};
+
+const OPEN_HEADS: Statement = {
+  name: "audit_open_heads",
+  text: `insert into audit_heads (log, stream, kind, seq, hash)
+    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::bytea[])`,
+};
+
+const MOVE_HEADS: Statement = {
+  name: "audit_move_heads",
+  text: `update audit_heads h set seq = m.seq, hash = m.hash
+    from unnest($1::text[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[]) as m (log, stream, old_seq, old_hash, seq, hash)
+    where h.log = m.log and h.stream = m.stream and h.seq = m.old_seq and h.hash = m.old_hash
+    returning h.seq`,
+};
+
+const READ_HEADS: Statement = {
+  name: "audit_read_heads",
+  text: "select log, stream::text, seq::text as seq, hash from audit_heads where stream = any($1::uuid[])",
+};
+
+const LOG_HEADS: Statement = {
+  name: "audit_log_heads",
+  text: "select stream::text, seq::text, hash from audit_heads where log = $1 order by stream",
+};
+
+const ENSURE_PARTITIONS: Statement = { name: "audit_ensure_partitions", text: "select audit_ensure_partitions($1)" };
+
+/** Policy version and PostgreSQL's clock, as the committing transaction sees them. */
+const MOMENT: Statement = {
+  name: "audit_moment",
+  text: "select (select version from policy_version)::text as version, date_trunc('milliseconds', clock_timestamp()) as at",
+};
+
+/**
+ * Appends lines and moves the heads, in the caller's transaction.
+ * @throws Error if a head is not where the writer left it: another process writes in this stream, or the table was changed
+ */
+export async function appendEntries(tx: Queryable, rows: readonly EntryRow[], moves: readonly HeadMove[]): Promise<void> {
+  const fresh = moves.filter((move) => move.oldSeq === 0);
+  const moved = moves.filter((move) => move.oldSeq !== 0);
+  if (fresh.length > 0) {
+    await tx.query(OPEN_HEADS, [
+      fresh.map((m) => m.log),
+      fresh.map((m) => m.stream),
+      fresh.map((m) => m.kind),
+      fresh.map((m) => m.seq),
+      fresh.map((m) => m.hash),
+    ]);
+  }
+  if (moved.length > 0) {
+    const done = await tx.query(MOVE_HEADS, [
+      moved.map((m) => m.log),
+      moved.map((m) => m.stream),
+      moved.map((m) => m.oldSeq),
+      moved.map((m) => m.oldHash),
+      moved.map((m) => m.seq),
+      moved.map((m) => m.hash),
+    ]);
+    if (done.length !== moved.length) throw new HeadMoved("the head of an audit stream is not where its writer left it");
+  }
+  await tx.query(INSERT_ENTRIES, [
+    rows.map((r) => r.log),
+    rows.map((r) => r.stream),
+    rows.map((r) => r.seq),
+    rows.map((r) => r.at),
+    rows.map((r) => r.line),
+  ]);
+}
+
+/** A head was not where its only writer left it: the log was tampered with, or two processes share a stream. */
+export class HeadMoved extends Error {
+  override readonly name = "HeadMoved";
+}
+
+/** The committed heads of some streams, by log. */
+export async function readHeads(db: Queryable, streams: readonly string[]): Promise<(HeadRow & { readonly log: string })[]> {
+  const rows = await db.query<{ log: string; stream: string; seq: string; hash: Buffer }>(READ_HEADS, [streams]);
+  return rows.map((row) => ({ ...row, seq: Number(row.seq) }));
+}
+
+/** The heads of all streams of a log. */
+export async function logHeads(db: Queryable, log: string): Promise<HeadRow[]> {
+  const rows = await db.query<{ stream: string; seq: string; hash: Buffer }>(LOG_HEADS, [log]);
+  return rows.map((row) => ({ ...row, seq: Number(row.seq) }));
+}
+
+/** Makes the partitions of the next months. */
+export async function ensurePartitions(db: Queryable, monthsAhead = 3): Promise<void> {
+  await db.query(ENSURE_PARTITIONS, [monthsAhead]);
+}
+
+/** The moment of a transaction: the policy it commits under, and its time. */
+export async function readMoment(tx: Queryable): Promise<{ policyVersion: number; at: Date }> {
+  const rows = await tx.query<{ version: string | null; at: Date }>(MOMENT);
+  const row = rows[0];
+  if (row === undefined) throw new Error("no moment");
+  return { policyVersion: Number(row.version ?? 0), at: row.at };
+}
+
+/** What ListEntries asks for. Absent: whatever it is. */
+export interface EntryFilter {
+  readonly log: string;
+  readonly from: Date | undefined;
+  readonly to: Date | undefined;
+  /** Members that the line must hold, at any depth: exact, since a canonical line escapes every quote inside a string. */
+  readonly members: readonly { readonly key: string; readonly value: string }[];
+}
+
+/** A point in a log, newest first. */
+export interface EntryPoint {
+  /** With PostgreSQL's precision. */
+  readonly at: string;
+  readonly stream: string;
+  readonly seq: number;
+}
+
+const LIST: Statement = {
+  name: "audit_list",
+  text: `select at::text as at, stream::text, seq::text, line from audit_entries
+    where log = $1 and ($2::timestamptz is null or at >= $2) and ($3::timestamptz is null or at < $3)
+      and ($4::timestamptz is null or (at, stream, seq) < ($4::timestamptz, $5::uuid, $6::bigint))
+      and (select bool_and(position(m in line) > 0) from unnest($7::text[]) as m) is not false
+    order by at desc, stream desc, seq desc limit $8`,
+};
+
+/** One page of a log, newest first. */
+export async function listEntries(
+  db: Queryable,
+  filter: EntryFilter,
+  after: EntryPoint | undefined,
+  most: number,
+): Promise<(EntryPoint & { readonly line: string })[]> {
+  const rows = await db.query<{ at: string; stream: string; seq: string; line: string }>(LIST, [
+    filter.log,
+    filter.from ?? null,
+    filter.to ?? null,
+    after?.at ?? null,
+    after?.stream ?? null,
+    after?.seq ?? null,
+    filter.members.map(({ key, value }) => `${JSON.stringify(key)}:${JSON.stringify(value)}`),
+    most,
+  ]);
+  return rows.map((row) => ({ ...row, seq: Number(row.seq) }));
+}
+
+const STREAMS: Statement = {
+  name: "audit_streams",
+  text: "select stream::text from audit_heads where log = $1 and ($2::uuid is null or stream >= $2::uuid) order by stream limit $3",
+};
+const STREAM_LINES: Statement = {
+  name: "audit_stream_lines",
+  text: `select seq::text, line from audit_entries where log = $1 and stream = $2::uuid and seq > $3
+    and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5) order by seq limit $6`,
+};
+
+/** Writer streams of a log, from one on, in the order of their birth (their IDs are UUIDv7). */
+export async function listStreams(db: Queryable, log: string, from: string | undefined, most: number): Promise<string[]> {
+  return (await db.query<{ stream: string }>(STREAMS, [log, from ?? null, most])).map((row) => row.stream);
+}
+
+/** Lines of one stream after a sequence number. */
+export async function readStream(
+  db: Queryable,
+  log: string,
+  stream: string,
+  afterSeq: number,
+  range: { readonly from: Date | undefined; readonly to: Date | undefined },
+  most: number,
+): Promise<{ seq: number; line: string }[]> {
+  const rows = await db.query<{ seq: string; line: string }>(STREAM_LINES, [log, stream, afterSeq, range.from ?? null, range.to ?? null, most]);
+  return rows.map((row) => ({ seq: Number(row.seq), line: row.line }));
+}
