@@ -1,10 +1,14 @@
 import type { Call, Outcome } from "../call.js";
 import type { Failure } from "../failure.js";
 import { type CommittedWriter, withheldDraft } from "./committed-writer.js";
-import { callDrafts, noticeDraft } from "./entry.js";
+import { callDrafts, type EntryDraft, noticeDraft } from "./entry.js";
 import type { Journal, Refusal } from "./journal.js";
 import { noticeCall } from "./notice-call.js";
 import type { RefusalSums } from "./refusal-sums.js";
+
+/** Notices kept while the store is away; more than calls can be in flight, so that none is lost before the process is. */
+const pending_max = 10_000;
+const retry_ms = 1000;
 
 /**
  * The journal over two writers: entries that an answer waits for go with the reveals; what nobody waits for goes through the
@@ -15,13 +19,18 @@ export class CommittedJournal implements Journal {
   readonly #notices: CommittedWriter;
   readonly #sums: RefusalSums;
   readonly #onLost: (error: unknown) => void;
+  readonly #timer: NodeJS.Timeout;
+  #pending: EntryDraft[] = [];
+  #flushing: Promise<void> | undefined;
 
-  /** @param onLost told when a notice could not be committed after all tries */
+  /** @param onLost told when a notice is not kept any longer: too many wait for the store */
   constructor(reveals: CommittedWriter, notices: CommittedWriter, sums: RefusalSums, onLost: (error: unknown) => void) {
     this.#reveals = reveals;
     this.#notices = notices;
     this.#sums = sums;
     this.#onLost = onLost;
+    this.#timer = setInterval(() => this.#flush(), retry_ms);
+    this.#timer.unref();
   }
 
   async record(call: Call, outcome: Outcome, failure?: Failure): Promise<void> {
@@ -30,7 +39,9 @@ export class CommittedJournal implements Journal {
   }
 
   withheld(call: Call): void {
-    void this.#notices.append(noticeCall, [withheldDraft(call)], false).catch(this.#onLost);
+    if (this.#pending.length >= pending_max) return this.#onLost(new Error("too many notices wait for the store"));
+    this.#pending.push(withheldDraft(call));
+    this.#flush();
   }
 
   refused(refusal: Refusal): void {
@@ -39,5 +50,24 @@ export class CommittedJournal implements Journal {
 
   async event(name: string, facts: Record<string, string | number>): Promise<void> {
     await this.#notices.append(noticeCall, [noticeDraft("system", name, facts)], false);
+  }
+
+  /** Writes what still waits, once. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#flush();
+    await this.#flushing;
+  }
+
+  #flush(): void {
+    if (this.#flushing !== undefined || this.#pending.length === 0) return;
+    const drafts = this.#pending.splice(0);
+    this.#flushing = this.#notices
+      .append(noticeCall, drafts, false)
+      .catch(() => {
+        // The store is away, which others report; they are written when it is back.
+        this.#pending.unshift(...drafts);
+      })
+      .finally(() => (this.#flushing = undefined));
   }
 }

@@ -82,6 +82,11 @@ export class CommittedWriter {
     return this.#waiting.length;
   }
 
+  /** Whether this writer can write no more: its stream's head was moved by somebody else. */
+  get broken(): boolean {
+    return this.#broken !== undefined;
+  }
+
   /**
    * Runs work and commits it with its call's entry. Sets `call.audited`, also where the work failed in a way that is itself
    * the audited outcome.
