@@ -78,6 +78,8 @@ export interface KeyMaker {
   /** Generates on the token, every attribute stated, CKA_LOCAL, never extractable. `label` is for people. */
   generateKey(kind: KeyKind, label: string): Promise<KeyDescription>;
   destroyKey(name: KeyName): Promise<void>;
+  /** All keys on the token of a kind that Cardex makes, registered or not. */
+  listKeys(): Promise<KeyDescription[]>;
 }
 
 /**
