@@ -1,15 +1,13 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
 import { Metadata, Server, ServerCredentials, type ServerUnaryCall, type ServerWritableStream, type sendUnaryData, status } from "@grpc/grpc-js";
-import "reflect-metadata";
-import * as x509 from "@peculiar/x509";
-import { webcrypto } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { AuditService, ExportEntriesResponseSchema } from "../../gen/cardex/v1/audit_service_pb.js";
 import { CardService } from "../../gen/cardex/v1/card_service_pb.js";
 import { BatchTokenizeRequestSchema, BatchTokenizeResponseSchema, DetokenizeRequestSchema, DetokenizeResponseSchema, GetTokenResponseSchema, Purpose, TokenService } from "../../gen/cardex/v1/token_service_pb.js";
 import { BadRequestSchema, ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
+import { issueCertificate, type KeyedCertificate, makeAuthority } from "../dev/certificates.js";
 import { CardexClient } from "./client.js";
 import { CardexError } from "./error.js";
 
@@ -20,11 +18,11 @@ const requests = new Map<string, Buffer[]>();
 const answers = new Map<string, Answer[]>();
 let server: Server;
 let port: number;
-let pem: { ca: string; cert: string; key: string };
+let pem: Awaited<ReturnType<typeof certificates>>;
 let client: CardexClient;
 
 beforeAll(async () => {
-  pem = await selfSigned();
+  pem = await certificates();
   server = new Server();
   const unary = (rpc: string) => ({
     handler: (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>) => {
@@ -64,7 +62,7 @@ beforeAll(async () => {
   port = await new Promise((resolve, reject) => {
     server.bindAsync(
       "127.0.0.1:0",
-      ServerCredentials.createSsl(Buffer.from(pem.ca), [{ private_key: Buffer.from(pem.key), cert_chain: Buffer.from(pem.cert) }], true),
+      ServerCredentials.createSsl(Buffer.from(pem.ca), [{ private_key: Buffer.from(pem.server.keyPem), cert_chain: Buffer.from(pem.server.certPem) }], true),
       (error, bound) => (error === null ? resolve(bound) : reject(error)),
     );
   });
@@ -253,20 +251,9 @@ async function failureOf(call: Promise<unknown>): Promise<CardexError> {
   return error;
 }
 
-async function selfSigned(): Promise<{ ca: string; cert: string; key: string }> {
-  const keys = (await webcrypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"])) as webcrypto.CryptoKeyPair;
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned(
-    {
-      name: "CN=test",
-      keys: keys as never,
-      notBefore: new Date("2020-01-01"),
-      notAfter: new Date("2099-01-01"),
-      signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
-      extensions: [new x509.BasicConstraintsExtension(true), new x509.SubjectAlternativeNameExtension([{ type: "ip", value: "127.0.0.1" }])],
-    },
-    webcrypto as never,
-  );
-  const cert = certificate.toString("pem");
-  const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
-  return { ca: cert, cert, key };
+async function certificates(): Promise<{ ca: string; server: KeyedCertificate; cert: string; key: string }> {
+  const authority = await makeAuthority("test");
+  const server = await issueCertificate(authority, { name: "server", usage: "server", addresses: ["127.0.0.1"] });
+  const mine = await issueCertificate(authority, { name: "client", usage: "client" });
+  return { ca: authority.certPem, server, cert: mine.certPem, key: mine.keyPem };
 }

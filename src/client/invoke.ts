@@ -1,5 +1,5 @@
 import { clone, create, type DescMethodServerStreaming, type DescMethodUnary, fromBinary, type Message, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { type CallOptions as GrpcCallOptions, type ClientUnaryCall, Metadata, status } from "@grpc/grpc-js";
+import { type CallOptions as GrpcCallOptions, Metadata, status } from "@grpc/grpc-js";
 import { setTimeout as sleep } from "node:timers/promises";
 import { clock } from "../clock.js";
 import type { Channels } from "./channels.js";
@@ -87,10 +87,8 @@ function attemptUnary(channels: Channels, method: DescMethodUnary, request: Uint
       reject(cancelled());
       return;
     }
-    let call: ClientUnaryCall | undefined;
-    const cancel = (): void => call?.cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    call = channels
+    const cancel = (): void => call.cancel();
+    const call = channels
       .next()
       .makeUnaryRequest(pathOf(method), asBuffer, received, request, new Metadata(), grpcOptions(left_ms), (error, answer) => {
         signal?.removeEventListener("abort", cancel);
@@ -98,6 +96,7 @@ function attemptUnary(channels: Channels, method: DescMethodUnary, request: Uint
         else if (answer === undefined) reject(new CardexError(status.INTERNAL, "INTERNAL", "the answer holds no message"));
         else resolve(answer);
       });
+    signal?.addEventListener("abort", cancel, { once: true });
   });
 }
 

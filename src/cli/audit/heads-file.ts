@@ -1,0 +1,46 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { z } from "zod";
+import type { ChainHead, ExpectedEnd } from "../../audit/verify-chain.js";
+import { CommandFailure } from "../command-failure.js";
+import { exitCodes } from "../exit-codes.js";
+
+const schema = z.strictObject({
+  version: z.literal(1),
+  /** RFC 3339; null: the export had no start time, or no end time. */
+  from: z.string().nullable(),
+  to: z.string().nullable(),
+  heads: z.array(z.strictObject({ stream: z.string(), seq: z.number().int().min(1), hash: z.string().regex(/^[0-9a-f]{64}$/) })),
+});
+
+/** The time range of an export, RFC 3339. */
+export interface ExportRange {
+  readonly from: string | null;
+  readonly to: string | null;
+}
+
+/** The file beside an export that holds the heads of its streams. */
+export function headsFileOf(file: string): string {
+  return `${file}.heads.json`;
+}
+
+/** Keeps what the server told of its streams' heads when the export ended. */
+export async function writeHeads(file: string, range: ExportRange, heads: readonly ChainHead[]): Promise<void> {
+  await writeFile(file, `${JSON.stringify({ version: 1, ...range, heads }, undefined, 2)}\n`, { mode: 0o600 });
+}
+
+/** @returns undefined if there is none. @throws CommandFailure if it can't be used */
+export async function readHeads(file: string): Promise<ExpectedEnd | undefined> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+  try {
+    const { from, to, heads } = schema.parse(JSON.parse(text));
+    return { heads, fromBeginning: from === null, toEnd: to === null };
+  } catch (error) {
+    throw new CommandFailure(exitCodes.unverified, `${file} does not hold the heads of an export`, error);
+  }
+}
