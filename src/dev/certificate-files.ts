@@ -8,12 +8,19 @@ import { readIfThere, writeWhole } from "./files.js";
 /** A certificate with less time left than this is made anew, days. */
 export const renewal_days = 30;
 
+/** One client. */
+export interface ClientIdentity {
+  /** Name of its files, without .pem and .key. */
+  readonly file: string;
+  readonly tenant: string;
+  /** The last part of its SPIFFE ID. */
+  readonly name: string;
+}
+
 /** Which certificates a development set-up has. */
 export interface CertificateSet {
   readonly trustDomain: string;
-  readonly tenant: string;
-  /** Names of clients: the last part of their SPIFFE ID, and of their files. */
-  readonly clients: readonly string[];
+  readonly clients: readonly ClientIdentity[];
 }
 
 /** What was made or renewed, by file name; empty if all was there and good. */
@@ -50,9 +57,9 @@ export async function readAuthority(folder: string): Promise<KeyedCertificate | 
 function requests(set: CertificateSet): [file: string, request: CertificateRequest][] {
   return [
     ["server", { name: "Cardex development server", usage: "server", hosts: ["localhost"], addresses: ["127.0.0.1", "::1"] }],
-    ...set.clients.map((name): [string, CertificateRequest] => [
-      name,
-      { name: `${name} of ${set.tenant}`, usage: "client", uris: [spiffeId(set.trustDomain, set.tenant, name)] },
+    ...set.clients.map(({ file, tenant, name }): [string, CertificateRequest] => [
+      file,
+      { name: `${name} of ${tenant}`, usage: "client", uris: [spiffeId(set.trustDomain, tenant, name)] },
     ]),
   ];
 }

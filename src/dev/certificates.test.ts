@@ -7,7 +7,8 @@ import { clock } from "../clock.js";
 import { ensureCertificates, readAuthority } from "./certificate-files.js";
 import { issueCertificate, makeAuthority, makeRevocationList, spiffeId } from "./certificates.js";
 
-const set = { trustDomain: "cardex.dev", tenant: "demo", clients: ["payment-gateway", "auditor"] };
+const clients = ["payment-gateway", "auditor"].map((name) => ({ file: name, tenant: "demo", name }));
+const set = { trustDomain: "cardex.dev", clients };
 let folder: string;
 
 beforeEach(async () => {

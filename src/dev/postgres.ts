@@ -41,6 +41,8 @@ export interface RunningPostgres {
   readonly ended: Promise<void>;
   /** Fast shutdown; immediate after 20 s. */
   stop(): Promise<void>;
+  /** Immediate shutdown; the next start recovers. */
+  kill(): void;
 }
 
 /**
@@ -158,7 +160,7 @@ async function startPostmaster(
   });
   const pid = await untilReady(child, data, logFile, announce);
   if (pid === "port taken") return pid;
-  return { port, socketDirectory, dataDirectory: data, logFile, pid, ended, stop: () => stop(child, pid, ended) };
+  return { port, socketDirectory, dataDirectory: data, logFile, pid, ended, stop: () => stop(child, pid, ended), kill: () => quit(child, pid) };
 }
 
 /**
@@ -205,11 +207,14 @@ async function untilReady(child: ChildProcess, data: string, logFile: string, an
 
 async function stop(child: ChildProcess, pid: number, ended: Promise<void>): Promise<void> {
   child.stdin?.end();
-  const timer = setTimeout(() => {
-    if (child.exitCode === null) process.kill(pid, "SIGQUIT");
-  }, 20_000);
+  const timer = setTimeout(() => quit(child, pid), 20_000);
   await ended;
   clearTimeout(timer);
+}
+
+/** The shell around it lives as long as the postmaster: while it does, the process ID is the postmaster's. */
+function quit(child: ChildProcess, pid: number): void {
+  if (child.exitCode === null && child.signalCode === null) process.kill(pid, "SIGQUIT");
 }
 
 async function makeSocketFolder(home: PostgresHome, port: number): Promise<string | undefined> {
