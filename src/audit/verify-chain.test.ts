@@ -34,7 +34,7 @@ function exportOf(sizes: readonly (readonly number[])[]): Export {
 function problemsOf(lines: readonly (string | Uint8Array)[], end?: Partial<ExpectedEnd> & Pick<ExpectedEnd, "heads">): ChainProblem[] {
   const verifier = new ChainVerifier();
   const problems = lines.map((line) => verifier.accept(typeof line === "string" ? Buffer.from(line) : line)).filter((each) => each !== undefined);
-  return [...problems, ...verifier.finish(end === undefined ? undefined : { fromBeginning: true, toEnd: true, ...end })];
+  return [...problems, ...verifier.finish(end === undefined ? undefined : { fromBeginning: true, toEnd: true, exact: true, ...end })];
 }
 
 const exports = fc.array(fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 2, maxLength: 6 }), { minLength: 1, maxLength: 3 }).map(exportOf);
@@ -132,7 +132,15 @@ describe("what is told", () => {
   });
 
   it("lets a range that ends early end before the heads", () => {
-    expect(problemsOf([first], { heads, fromBeginning: false, toEnd: false })).toEqual([]);
+    expect(problemsOf([first], { heads, fromBeginning: false, toEnd: false, exact: false })).toEqual([]);
+  });
+
+  it("lets a log go on behind the heads that were read before it, but not fall short of them", () => {
+    const before = heads.map((head) => ({ ...head, seq: head.seq - 1, hash: "0".repeat(64) }));
+    expect(problemsOf(lines, { heads: before.slice(0, 1), exact: false })).toEqual([]);
+    expect(problemsOf(lines, { heads: before })).not.toEqual([]);
+    const after = heads.map((head) => ({ ...head, seq: head.seq + 1 }));
+    expect(problemsOf(lines, { heads: after, exact: false })).toHaveLength(2);
   });
 
   it("finds parts that are not complete", () => {

@@ -33,12 +33,14 @@ export interface StreamSummary extends ChainHead {
 
 /** What the end of an export is held against. */
 export interface ExpectedEnd {
-  /** Heads of all streams, as the server told them. */
+  /** Heads of the streams. */
   readonly heads: readonly ChainHead[];
   /** The export had no start time: each stream begins at 1. */
   readonly fromBeginning: boolean;
-  /** The export had no end time: each stream ends at its head. */
+  /** The export had no end time: each stream reaches its head. It may go on behind it, for the log does not stand still meanwhile. */
   readonly toEnd: boolean;
+  /** The heads are those of this very file, as kept beside it: each stream ends there, and there are no others. */
+  readonly exact?: boolean;
 }
 
 interface StreamState {
@@ -103,14 +105,11 @@ export class ChainVerifier {
     const heads = new Map(end.heads.map((head) => [head.stream, head]));
     for (const [stream, state] of this.#streams) {
       if (end.fromBeginning && state.firstSeq !== 1) add(stream, `begins at entry ${state.firstSeq}; entries 1 to ${state.firstSeq - 1} are missing`);
-      const head = heads.get(stream);
-      if (head === undefined) add(stream, "is not among the heads");
-      else if (state.seq > head.seq) add(stream, `has entry ${state.seq}, but its head is entry ${head.seq}`);
-      else if (state.seq < head.seq && end.toEnd) add(stream, `ends at entry ${state.seq}, but its head is entry ${head.seq}; entries are missing`);
-      else if (state.seq === head.seq && state.hash !== head.hash) add(stream, `entry ${state.seq} is not the one that the head names; it was changed`);
+      const message = wrongEnd(state, heads.get(stream), end);
+      if (message !== undefined) add(stream, message);
     }
     for (const head of end.heads) {
-      if (end.fromBeginning && end.toEnd && !this.#streams.has(head.stream)) add(head.stream, `is missing as a whole; its head is entry ${head.seq}`);
+      if ((end.exact === true || (end.fromBeginning && end.toEnd)) && !this.#streams.has(head.stream)) add(head.stream, `is missing as a whole; its head is entry ${head.seq}`);
     }
     return problems;
   }
@@ -129,6 +128,13 @@ export class ChainVerifier {
   #problem(stream: string | undefined, message: string): ChainProblem {
     return { line: this.#lines, stream, message };
   }
+}
+
+function wrongEnd(state: StreamState, head: ChainHead | undefined, end: ExpectedEnd): string | undefined {
+  if (head === undefined) return end.exact === true ? "is not among the heads" : undefined;
+  if (state.seq === head.seq) return state.hash === head.hash ? undefined : `entry ${state.seq} is not the one that the head names; it was changed`;
+  if (state.seq > head.seq) return end.exact === true ? `has entry ${state.seq}, but its head is entry ${head.seq}` : undefined;
+  return end.exact === true || end.toEnd ? `ends at entry ${state.seq}, but its head is entry ${head.seq}; entries are missing` : undefined;
 }
 
 function wrongFirst(entry: EntryLinks): string | undefined {

@@ -4,6 +4,7 @@ import { addCards } from "./commands/cards.js";
 import { addDetokenize } from "./commands/detokenize.js";
 import { addImport } from "./commands/import.js";
 import { addRevoke } from "./commands/revoke.js";
+import { addServe } from "./commands/serve.js";
 import { addTokenize } from "./commands/tokenize.js";
 import { addTokens } from "./commands/tokens.js";
 import { exitCodesHelp } from "./exit-codes.js";
@@ -34,5 +35,7 @@ export function buildProgram(shell: Shell, version: string): Command {
   addImport(program, shell);
   program.commandsGroup("Audit:");
   addAudit(program, shell);
+  program.commandsGroup("Running a vault:");
+  addServe(program, shell);
   return program;
 }

@@ -1,7 +1,7 @@
 import { CommanderError } from "commander";
 import { describeError } from "../log.js";
 import { CommandFailure, explain } from "./command-failure.js";
-import { type ExitCode, exitCodes } from "./exit-codes.js";
+import { exitCodes } from "./exit-codes.js";
 import { buildProgram } from "./program.js";
 import type { Shell } from "./shell.js";
 
@@ -13,7 +13,7 @@ export interface RunOptions {
 }
 
 /** Runs one command line. Never throws: what went wrong is one line on stderr and the exit code. @param words after `cardex` */
-export async function run(shell: Shell, words: readonly string[], options: RunOptions): Promise<ExitCode> {
+export async function run(shell: Shell, words: readonly string[], options: RunOptions): Promise<number> {
   try {
     await buildProgram(shell, options.version).parseAsync(words, { from: "user" });
     return shell.exitCode;

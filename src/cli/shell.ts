@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { once } from "node:events";
-import { type ExitCode, exitCodes } from "./exit-codes.js";
+import { exitCodes } from "./exit-codes.js";
 
 /** What a command may touch of the process around it. */
 export interface Streams {
@@ -18,8 +18,8 @@ export class ReaderGone extends Error {
 export class Shell {
   readonly streams: Streams;
   readonly #interruption = new AbortController();
-  /** Set by commands; what the process will exit with. */
-  exitCode: ExitCode = exitCodes.ok;
+  /** Set by commands; what the process will exit with: one of exitCodes, or what a server says. */
+  exitCode: number = exitCodes.ok;
   /** Set by a command that handles SIGINT and SIGTERM itself. */
   ownSignals = false;
   #readerGone = false;

@@ -1,7 +1,7 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { lstat } from "node:fs/promises";
 import type { ExportEntriesResponse } from "../../../gen/cardex/v1/audit_service_pb.js";
-import { type ChainHead, type ChainProblem, ChainVerifier } from "../../audit/verify-chain.js";
+import { type ChainHead, type ChainProblem, ChainVerifier, type StreamSummary } from "../../audit/verify-chain.js";
 import type { CardexClient } from "../../client/client.js";
 import { CardexError } from "../../client/error.js";
 import { retryDelay_ms } from "../../client/retry.js";
@@ -23,6 +23,8 @@ export interface ExportRequest {
   /** Start over and replace what is there. */
   readonly force: boolean;
   readonly signal: AbortSignal;
+  /** Told what could not be checked, and why. */
+  readonly note: (line: string) => void;
   readonly tell: (problem: ChainProblem) => void;
 }
 
@@ -60,9 +62,12 @@ export async function exportLog(client: CardexClient, request: ExportRequest): P
   };
   let cursor = begin.cursor;
   let heads: readonly ChainHead[] = [];
+  let finished: readonly StreamSummary[] = [];
   try {
     await writeCursor(cursorFile, begin);
-    for await (const message of messages(client, request, begin.cursor)) {
+    for await (const message of messages(client, request, begin.cursor, () => {
+      finished = verifier.streams().slice(0, -1);
+    })) {
       await out.append(message.lines.map((line) => `${line}\n`).join(""));
       for (const line of message.lines) {
         const problem = verifier.accept(Buffer.from(line));
@@ -79,11 +84,23 @@ export async function exportLog(client: CardexClient, request: ExportRequest): P
   } finally {
     await out.close();
   }
-  await writeHeads(headsFileOf(request.file), range, heads);
+  const checked = heads.filter((head) => !hasGrown(head, finished, request.note));
+  for (const problem of verifier.finish({ heads: checked, fromBeginning: range.from === null, toEnd: range.to === null })) tell(problem);
+  await writeHeads(headsFileOf(request.file), range, verifier.streams());
   await removeCursor(cursorFile);
-  for (const problem of verifier.finish({ heads, fromBeginning: range.from === null, toEnd: range.to === null })) tell(problem);
   const streams = verifier.streams();
   return { entries: streams.reduce((sum, { entries }) => sum + entries, 0), streams: streams.length, problems };
+}
+
+/**
+ * Whether a stream was read to its end before an interruption and has grown since. Heads are told at the end of an export, so for
+ * these there is none to hold the end against.
+ */
+function hasGrown(head: ChainHead, finished: readonly StreamSummary[], note: (line: string) => void): boolean {
+  const known = finished.find(({ stream }) => stream === head.stream);
+  if (known === undefined || known.seq >= head.seq) return false;
+  note(`stream ${head.stream} was read before an interruption and has grown since; its entries after ${known.seq} are not in the file`);
+  return true;
 }
 
 async function whereToBegin(request: ExportRequest, range: ExportRange, cursorFile: string): Promise<ExportCursor> {
@@ -96,11 +113,12 @@ async function whereToBegin(request: ExportRequest, range: ExportRange, cursorFi
 }
 
 /** The messages of the export, through as many calls as it takes. */
-async function* messages(client: CardexClient, request: ExportRequest, start: string): AsyncGenerator<ExportEntriesResponse, void, undefined> {
+async function* messages(client: CardexClient, request: ExportRequest, start: string, onResume: () => void): AsyncGenerator<ExportEntriesResponse, void, undefined> {
   let cursor = start;
   let attempt = 1;
   for (;;) {
     const { from, to } = request;
+    if (cursor !== "") onResume();
     const init = { cursor, ...(from === undefined ? {} : { startTime: from }), ...(to === undefined ? {} : { endTime: to }) };
     try {
       for await (const message of client.audit.exportEntries(init, { signal: request.signal })) {

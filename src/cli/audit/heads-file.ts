@@ -18,14 +18,14 @@ export interface ExportRange {
   readonly to: string | null;
 }
 
-/** The file beside an export that holds the heads of its streams. */
+/** The file beside an export that names the last entry of each of its streams. */
 export function headsFileOf(file: string): string {
   return `${file}.heads.json`;
 }
 
-/** Keeps what the server told of its streams' heads when the export ended. */
+/** Keeps where each stream of a file ends, so that a line that is cut off or changed later is noticed. */
 export async function writeHeads(file: string, range: ExportRange, heads: readonly ChainHead[]): Promise<void> {
-  await writeFile(file, `${JSON.stringify({ version: 1, ...range, heads }, undefined, 2)}\n`, { mode: 0o600 });
+  await writeFile(file, `${JSON.stringify({ version: 1, ...range, heads: heads.map(({ stream, seq, hash }) => ({ stream, seq, hash })) }, undefined, 2)}\n`, { mode: 0o600 });
 }
 
 /** @returns undefined if there is none. @throws CommandFailure if it can't be used */
@@ -39,7 +39,7 @@ export async function readHeads(file: string): Promise<ExpectedEnd | undefined> 
   }
   try {
     const { from, to, heads } = schema.parse(JSON.parse(text));
-    return { heads, fromBeginning: from === null, toEnd: to === null };
+    return { heads, fromBeginning: from === null, toEnd: to === null, exact: true };
   } catch (error) {
     throw new CommandFailure(exitCodes.unverified, `${file} does not hold the heads of an export`, error);
   }

@@ -115,6 +115,7 @@ function addExport(audit: Command, shell: Shell): void {
         to: options.to,
         force: options.force ?? false,
         signal: shell.signal,
+        note: (line) => shell.tell(line),
         tell: (problem) => shell.tell(problemLine(options.out, problem)),
       }),
     );

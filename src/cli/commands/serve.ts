@@ -1,0 +1,28 @@
+import type { Command } from "commander";
+import { isAbsolute, join } from "node:path";
+import { environment } from "../../config.js";
+import type { Shell } from "../shell.js";
+
+/** The server configuration where the user names none. */
+export function configFileOf(options: { readonly config?: string; readonly state: string }): string {
+  return options.config ?? environment.configFile() ?? join(options.state, "cardex.json");
+}
+
+/** `cardex serve`: the server itself. Loaded only here, for it brings the HSM library into the process. */
+export function addServe(program: Command, shell: Shell): void {
+  program
+    .command("serve")
+    .summary("run the server")
+    .description(
+      "Runs the server until it is told to stop (SIGTERM or Ctrl-C): calls under way are finished first. Logs JSON lines to stderr. Exit codes besides the common ones: 77 if the HSM refused the PIN, 78 if the configuration can't be used; a supervisor should not start it again after these.",
+    )
+    .option("--config <file>", "configuration of the server (or CARDEX_CONFIG); default: cardex.json in the state folder")
+    .option("--state <folder>", "state folder of a development set-up", ".cardex")
+    .addHelpText("after", "\nExample:\n  cardex serve --config /etc/cardex/cardex.json")
+    .action(async (options: { readonly config?: string; readonly state: string }) => {
+      shell.ownSignals = true;
+      const file = configFileOf(options);
+      const { serve } = await import("../../main.js");
+      shell.exitCode = await serve(isAbsolute(file) ? file : join(process.cwd(), file));
+    });
+}
