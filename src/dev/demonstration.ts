@@ -1,4 +1,3 @@
-import { dirname, resolve } from "node:path";
 import { ChainVerifier } from "../audit/verify-chain.js";
 import { readClientProfile } from "../cli/client-profile.js";
 import { CardexClient, CardexError, CardStatus, Purpose } from "../client/index.js";
@@ -46,8 +45,7 @@ async function openClients(clientFile: string): Promise<Clients> {
   const open = async (role: string): Promise<CardexClient> => {
     const identity = profile.identities[role];
     if (identity === undefined) throw new Obstacle(`${clientFile} names no ${role}: remove it and start again`);
-    const at = (path: string): string => resolve(dirname(clientFile), path);
-    return await CardexClient.connect({ address: profile.server, ca: at(profile.ca), cert: at(identity.cert), key: at(identity.key) });
+    return await CardexClient.connect({ address: profile.server, serverName: "localhost", ca: profile.ca, ...identity });
   };
   const [gateway, risk, operations, auditor] = await Promise.all(["payment-gateway", "risk-system", "card-operations", "auditor"].map(open));
   if (gateway === undefined || risk === undefined || operations === undefined || auditor === undefined) throw new Error("unreachable: four clients");
