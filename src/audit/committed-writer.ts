@@ -53,6 +53,9 @@ interface Round {
 
 const retries_max = 5;
 
+/** Decisions of one call that the policy may overtake. */
+const decisions_max = 5;
+
 /**
  * Commits work together with its audit entries: all that waits shares one transaction, one batch is in flight, the next leaves when it
  * returns. An answer may leave only after `submit` or `append` returned.
@@ -94,7 +97,7 @@ export class CommittedWriter {
    * @throws Stale prepare the work anew
    */
   async submit<I, T>(kind: WorkKind<I, T>, call: Call, input: I): Promise<T> {
-    for (;;) {
+    for (let round = 0; round < decisions_max; round++) {
       const ended = await this.#enqueue({
         kind: kind as WorkKind<unknown, unknown>,
         job: { call, input },
@@ -105,6 +108,7 @@ export class CommittedWriter {
       if (ended.how === "failed") throw ended.error;
       await call.decideAgain(ended.policyVersion);
     }
+    throw policyMoves();
   }
 
   /**
@@ -112,12 +116,13 @@ export class CommittedWriter {
    * @param decided whether `call` was allowed something, so that the policy must still be the one decided under
    */
   async append(call: Call, drafts: readonly EntryDraft[], decided: boolean): Promise<void> {
-    for (;;) {
+    for (let round = 0; round < decisions_max; round++) {
       const ended = await this.#enqueue({ kind: undefined, job: { call, input: undefined }, drafts, decided });
       if (ended.how === "done") return;
       if (ended.how === "failed") throw ended.error;
       await call.decideAgain(ended.policyVersion);
     }
+    throw policyMoves();
   }
 
   /** Takes no more; waits for what is under way. */
@@ -300,6 +305,10 @@ function ending(verdict: Verdict<unknown> | undefined): Ended {
 /** Work that is to be done again leaves no entry yet. */
 function hasEntry(ended: Ended): boolean {
   return ended.how === "done" || (ended.how === "failed" && ended.error instanceof Failure);
+}
+
+function policyMoves(): Failure {
+  return new Failure("STORE_UNAVAILABLE", "the policy changes faster than calls can be decided; try again", { retryAfter_ms: 1000, inner: "policy" });
 }
 
 function failAll(batch: readonly Waiting[], error: unknown): void {

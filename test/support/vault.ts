@@ -119,7 +119,7 @@ export async function openRooms(ground: VaultGround, limits: Limits = defaultLim
 /** A call as the edge would hand it on, allowed everything unless told otherwise. */
 export function testCall(rpc: string, overrides: Partial<Call> & { tenant?: string } = {}): Call {
   const { tenant: of = tenant, ...rest } = overrides;
-  return {
+  const call: Call = {
     id: uuidv7(),
     rpc: `cardex.v1.${rpc}`,
     principal: { id: `spiffe://test/tenant/${of}/gateway`, tenant: of },
@@ -131,11 +131,15 @@ export function testCall(rpc: string, overrides: Partial<Call> & { tenant?: stri
     facts: {},
     resources: [],
     policyVersion: 1,
-    decideAgain: () => Promise.resolve(),
+    decideAgain: (version) => {
+      call.policyVersion = version;
+      return Promise.resolve();
+    },
     mayUseScope: () => true,
     audited: false,
     ...rest,
   };
+  return call;
 }
 
 /** A random PAN with this beginning and length. */
