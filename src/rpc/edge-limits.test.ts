@@ -1,0 +1,85 @@
+import type { Client } from "@grpc/grpc-js";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { TokenService } from "../../gen/cardex/v1/token_service_pb.js";
+import { startEdge, type TestEdge } from "../../test/support/edge.js";
+import { callBytes, callUnary, connect, refusalOf } from "../../test/support/edge-client.js";
+
+const { getToken } = TokenService.method;
+let edge: TestEdge;
+let client: Client;
+let release: () => void;
+let under_way: number;
+
+beforeEach(async () => {
+  edge = await startEdge({ callsInFlight: 3, callsInFlightPerPrincipal: 2, callDeadline_ms: 2000, drain_ms: 300 });
+  client = connect(edge, await edge.issueFor("payment-gateway"));
+  under_way = 0;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  edge.tokens.getToken = async (_request, call) => {
+    under_way += 1;
+    await Promise.race([released, new Promise<void>((_resolve, reject) => call.signal.addEventListener("abort", () => reject(new Error("stopped")), { once: true }))]);
+    return {};
+  };
+});
+
+afterEach(async () => {
+  release();
+  client.close();
+  await edge.close();
+});
+
+describe("calls in flight", () => {
+  test("beyond the limit of a principal are refused at once, as sums, and let in again afterwards", async () => {
+    const first = callUnary(client, getToken, {});
+    const second = callUnary(client, getToken, {});
+    await vi.waitFor(() => expect(under_way).toBe(2));
+    expect(await refusalOf(callUnary(client, getToken, {}))).toMatchObject({
+      code: "RESOURCE_EXHAUSTED",
+      reason: "LIMIT",
+      details: [{}, { violations: [{ subject: "callsInFlightPerPrincipal" }] }, { $typeName: "google.rpc.RetryInfo" }],
+    });
+    expect(edge.journal.refusals).toMatchObject([{ log: "acme", what: "callsInFlightPerPrincipal" }]);
+    expect(edge.journal.entries).toEqual([]);
+    release();
+    await Promise.all([first, second]);
+    await callUnary(client, getToken, {});
+  });
+
+  test("beyond the limit of the process are refused whoever calls", async () => {
+    const other = connect(edge, await edge.issueFor("card-operations"));
+    const calls = [callUnary(client, getToken, {}), callUnary(client, getToken, {}), callUnary(other, getToken, {})];
+    await vi.waitFor(() => expect(under_way).toBe(3));
+    expect(await refusalOf(callUnary(other, getToken, {}))).toMatchObject({ reason: "LIMIT", details: [{}, { violations: [{ subject: "callsInFlight" }] }, {}] });
+    release();
+    await Promise.all(calls);
+    other.close();
+  });
+
+  test("end at the server's own deadline where the caller has none, and give their place back", async () => {
+    expect(await refusalOf(callUnary(client, getToken, {}))).toMatchObject({ code: "DEADLINE_EXCEEDED", reason: "DEADLINE" });
+    await vi.waitFor(async () => expect(await edge.metrics.text()).toContain("cardex_calls_in_flight 0"));
+    expect(edge.journal.entries).toMatchObject([{ outcome: "failed" }]);
+  });
+});
+
+describe("a server that stops", () => {
+  test("lets calls under way end, refuses new ones, and says so in its health", async () => {
+    const call = callUnary(client, getToken, {});
+    await vi.waitFor(() => expect(under_way).toBe(1));
+    const stopped = edge.server.stop();
+    expect(edge.server.serving).toBe(false);
+    expect((await refusalOf(callBytes(client, "/grpc.health.v1.Health/Check", Buffer.alloc(0)))).code).toBe("UNAVAILABLE");
+    release();
+    await call;
+    await stopped;
+    expect(edge.journal.entries).toMatchObject([{ outcome: "done" }]);
+  });
+
+  test("ends by force what does not end in time, audited", async () => {
+    const call = refusalOf(callUnary(client, getToken, {}));
+    await vi.waitFor(() => expect(under_way).toBe(1));
+    await edge.server.stop();
+    expect((await call).code).toBe("UNAVAILABLE");
+    await vi.waitFor(() => expect(edge.journal.entries.length + edge.journal.refusals.length).toBe(1));
+  });
+});
