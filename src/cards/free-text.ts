@@ -24,7 +24,7 @@ export function parseReference(text: string, field: string, length_max = 128): s
 
 /** A name on a card: any letters, no control characters. @throws Failure INVALID_FIELD */
 export function parseCardholderName(text: string, field = "cardholder_name"): string {
-  if ([...text].length > 128) throw invalidField(field, "must have at most 128 characters");
+  if (Buffer.byteLength(text, "utf8") > 512 || Array.from(text).length > 128) throw invalidField(field, "must have at most 128 characters");
   if (/\p{Cc}/u.test(text)) throw invalidField(field, "must not hold control characters");
   refuseCardData(text.normalize("NFKC"), field);
   return text;

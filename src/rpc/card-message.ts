@@ -32,6 +32,7 @@ export function parseCardKey(message: CardKeyMessage | undefined, field = "card"
       return { indexCode: parseIndexCode(message.key.value, `${field}.index_code`) };
     case "token":
       return { token: parseToken(message.key.value, `${field}.token`) };
+    case undefined:
     default:
       throw invalidField(field, "is required: an index_code or a token");
   }

@@ -99,6 +99,7 @@ function parseStatus(status: CardStatus): StoredStatus {
       return status;
     case CardStatus.EXPIRED:
       throw invalidField("status", "EXPIRED follows from the expiry and can't be set");
+    case CardStatus.UNSPECIFIED:
     default:
       throw invalidField("status", "is required: ACTIVE, FROZEN, LOST, STOLEN or CLOSED");
   }

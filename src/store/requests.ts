@@ -94,7 +94,7 @@ export async function claimRequests(tx: Queryable, claims: readonly Claim[], kep
     }
     if (fresh.has(key)) return { kind: "fresh" };
     const row = known.get(key);
-    if (row?.mac === undefined || !row.mac.equals(claim.mac) || row.answer == null) return { kind: "reused" };
+    if (row?.mac === undefined || !row.mac.equals(claim.mac) || row.answer === undefined || row.answer === null) return { kind: "reused" };
     return { kind: "answered", answer: row.answer };
   });
 }

@@ -69,7 +69,7 @@ export class Detokenizer {
    *   whatever that token's failure is
    */
   async detokenize(call: Call, purpose: string, items: readonly (DetokenizeItem | Failure)[]): Promise<Settled<Revealed>[]> {
-    const opened = await Promise.all(items.map((item) => (item instanceof Failure ? failed(item) : this.#open(call, purpose, item))));
+    const opened = await Promise.all(items.map((item) => (item instanceof Failure ? Promise.resolve(failed(item)) : this.#open(call, purpose, item))));
     const answers = await this.#reveals.submit(
       this.#kind,
       call,
