@@ -56,6 +56,11 @@ export class Arrival {
     return !this.#answered && !this.#closed && !hasEnded(this.#base);
   }
 
+  /** Whether a handler has it, or had. */
+  get dispatched(): boolean {
+    return this.#phase !== "waiting";
+  }
+
   /** Why the call was given up, if it was. */
   get aborted(): Failure | undefined {
     return this.#abort.signal.aborted ? (this.#abort.signal.reason as Failure) : undefined;

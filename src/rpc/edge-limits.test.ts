@@ -1,3 +1,4 @@
+import { connect as connectHttp2 } from "node:http2";
 import type { Client } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { TokenService } from "../../gen/cardex/v1/token_service_pb.js";
@@ -8,15 +9,15 @@ const { getToken } = TokenService.method;
 let edge: TestEdge;
 let client: Client;
 let release: () => void;
-let under_way: number;
+let underWay: number;
 
 beforeEach(async () => {
   edge = await startEdge({ callsInFlight: 3, callsInFlightPerPrincipal: 2, callDeadline_ms: 2000, drain_ms: 300 });
   client = connect(edge, await edge.issueFor("payment-gateway"));
-  under_way = 0;
+  underWay = 0;
   const released = new Promise<void>((resolve) => (release = resolve));
   edge.tokens.getToken = async (_request, call) => {
-    under_way += 1;
+    underWay += 1;
     await Promise.race([released, new Promise<void>((_resolve, reject) => call.signal.addEventListener("abort", () => reject(new Error("stopped")), { once: true }))]);
     return {};
   };
@@ -32,7 +33,7 @@ describe("calls in flight", () => {
   test("beyond the limit of a principal are refused at once, as sums, and let in again afterwards", async () => {
     const first = callUnary(client, getToken, {});
     const second = callUnary(client, getToken, {});
-    await vi.waitFor(() => expect(under_way).toBe(2));
+    await vi.waitFor(() => expect(underWay).toBe(2));
     expect(await refusalOf(callUnary(client, getToken, {}))).toMatchObject({
       code: "RESOURCE_EXHAUSTED",
       reason: "LIMIT",
@@ -48,7 +49,7 @@ describe("calls in flight", () => {
   test("beyond the limit of the process are refused whoever calls", async () => {
     const other = connect(edge, await edge.issueFor("card-operations"));
     const calls = [callUnary(client, getToken, {}), callUnary(client, getToken, {}), callUnary(other, getToken, {})];
-    await vi.waitFor(() => expect(under_way).toBe(3));
+    await vi.waitFor(() => expect(underWay).toBe(3));
     expect(await refusalOf(callUnary(other, getToken, {}))).toMatchObject({ reason: "LIMIT", details: [{}, { violations: [{ subject: "callsInFlight" }] }, {}] });
     release();
     await Promise.all(calls);
@@ -62,10 +63,29 @@ describe("calls in flight", () => {
   });
 });
 
+test("a caller that never takes its answer loses its call after the deadline, and the place is free again", async () => {
+  edge.tokens.getToken = () => Promise.resolve({ token: { token: "tok_x" } });
+  const certificate = await edge.issueFor("payment-gateway");
+  const session = connectHttp2(`https://127.0.0.1:${edge.server.address.port}`, {
+    ca: edge.authority.certPem,
+    cert: certificate.certPem,
+    key: certificate.keyPem,
+    settings: { initialWindowSize: 0 },
+  });
+  const stream = session.request({ ":method": "POST", ":path": "/cardex.v1.TokenService/GetToken", "content-type": "application/grpc", te: "trailers" });
+  stream.on("error", () => {});
+  stream.end(Buffer.from([0, 0, 0, 0, 0]));
+  const closed = new Promise<number>((resolve) => stream.once("close", () => resolve(stream.rstCode)));
+  await vi.waitFor(async () => expect(await edge.metrics.text()).toContain("cardex_calls_in_flight 1"));
+  expect(await closed).toBe(8);
+  await vi.waitFor(async () => expect(await edge.metrics.text()).toContain("cardex_calls_in_flight 0"));
+  session.destroy();
+});
+
 describe("a server that stops", () => {
   test("lets calls under way end, refuses new ones, and says so in its health", async () => {
     const call = callUnary(client, getToken, {});
-    await vi.waitFor(() => expect(under_way).toBe(1));
+    await vi.waitFor(() => expect(underWay).toBe(1));
     const stopped = edge.server.stop();
     expect(edge.server.serving).toBe(false);
     expect((await refusalOf(callBytes(client, "/grpc.health.v1.Health/Check", Buffer.alloc(0)))).code).toBe("UNAVAILABLE");
@@ -77,9 +97,9 @@ describe("a server that stops", () => {
 
   test("ends by force what does not end in time, audited", async () => {
     const call = refusalOf(callUnary(client, getToken, {}));
-    await vi.waitFor(() => expect(under_way).toBe(1));
+    await vi.waitFor(() => expect(underWay).toBe(1));
     await edge.server.stop();
     expect((await call).code).toBe("UNAVAILABLE");
-    await vi.waitFor(() => expect(edge.journal.entries.length + edge.journal.refusals.length).toBe(1));
+    await vi.waitFor(() => expect(edge.journal.entries).toMatchObject([{ outcome: "failed", reason: "STOPPING" }]));
   });
 });

@@ -44,7 +44,7 @@ export async function refuse(edge: Edge, arrival: Arrival, error: unknown): Prom
     arrival.answer(failure);
     return;
   }
-  if (failure.reason === "LIMIT" || failure.reason === "STOPPING") {
+  if (failure.reason === "LIMIT" || (failure.reason === "STOPPING" && !arrival.dispatched)) {
     // As sums: an entry for each of them would be work that grows with the overload.
     edge.journal.refused({ log: call.principal.tenant, what: failure.limit ?? failure.reason.toLowerCase(), address: call.address, principal: call.principal.id });
     arrival.answer(failure);
