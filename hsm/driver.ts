@@ -131,10 +131,12 @@ class Driver implements Hsm, KeyMaker {
     this.#closing.abort();
     await this.#recovery;
     await this.#lanes.stop(drain_ms);
-    if (this.#state === "failed") return;
-    await this.#link.finalize();
-    await Promise.all([this.#lanes.terminate(), this.#link.terminate()]);
-    openInThisProcess = false;
+    if (this.#state !== "failed") await this.#link.finalize();
+    const ended = Promise.all([this.#lanes.terminate(), this.#link.terminate()]).then(() => {
+      openInThisProcess = false;
+    });
+    // A thread that hangs in a native call never ends.
+    await Promise.race([ended, sleep(drain_ms, undefined, { ref: false })]);
   }
 
   #submit(kind: OperationKind, key: OpenKey | undefined, a: Uint8Array, b: Uint8Array, a_bytes_max = text_bytes_max): Promise<Uint8Array> {

@@ -34,11 +34,6 @@ export class LanePool {
     this.#free = [...this.#lanes];
   }
 
-  /** Whether every worker lives. */
-  get whole(): boolean {
-    return this.#lanes.every((lane) => !lane.ended);
-  }
-
   /**
    * Hands a group to a free lane. There must be one: the batcher has as many groups under way as there are lanes.
    * @throws HsmError "timeout" or "device" for the group as a whole; the failures of single operations are in the answer

@@ -1,6 +1,7 @@
 import type { Config } from "../src/config.js";
 import type { Secret } from "../src/secret.js";
-import type { HsmHealth } from "./hsm.js";
+import { HsmError, type HsmHealth } from "./hsm.js";
+import { profileOf } from "./profiles.js";
 
 /** How to reach the token. */
 export interface HsmOptions {
@@ -20,8 +21,14 @@ export interface HsmOptions {
   readonly queue_max: number;
 }
 
-/** The options that a configuration says; `pin` is what `readPin` gave. */
-export function hsmOptions(config: Pick<Config, "hsm" | "limits">, pin: Secret): HsmOptions {
+/**
+ * The options that a configuration says; `pin` is what `readPin` gave.
+ * @throws HsmError "operation" for an unknown provider, and for a software token in production (PCI DSS 3.6.1.2)
+ */
+export function hsmOptions(config: Pick<Config, "profile" | "hsm" | "limits">, pin: Secret): HsmOptions {
+  if (config.profile === "production" && !profileOf(config.hsm.provider).production) {
+    throw new HsmError("operation", `hsm.provider: ${config.hsm.provider} is not a secure cryptographic device; the production profile refuses it`);
+  }
   const { provider, library, tokenLabel, softhsmConf, lanes, call_ms } = config.hsm;
   return { provider, library, tokenLabel, pin, softhsmConf, lanes, call_ms, queue_max: config.limits.hsmQueue };
 }

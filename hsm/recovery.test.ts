@@ -79,7 +79,7 @@ describe("a token that fails", () => {
     await expect(hsm.mac(lost, text)).rejects.toMatchObject({ errorClass: "integrity" });
   });
 
-  it("tries a wrong PIN once, also in recovery, and says login-refused from then on", async () => {
+  it("tries a wrong PIN once, and leaves nothing behind that keeps the next opening from working", async () => {
     const guard = new CountingGuard();
     await expect(openHsm({ ...token.options, pin: new Secret("wrong-pin") }, guard, silentObserver)).rejects.toMatchObject({ errorClass: "login" });
     expect(guard).toMatchObject({ attempts: 1, refused: true });

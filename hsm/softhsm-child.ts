@@ -70,5 +70,6 @@ process.once("message", (order: SoftHsmOrder) => {
   } catch (error) {
     answer = { ok: false, message: ckrOf(error) ?? "the library can't be loaded" };
   }
-  process.send?.(answer, () => process.disconnect());
+  // The parent disconnects when it has the answer, which ends this process: the news of an exit can overtake a message.
+  process.send?.(answer);
 });

@@ -111,13 +111,13 @@ function inChild(order: SoftHsmOrder, softhsmConf: string): Promise<SoftHsmAnswe
       timeout: create_ms,
       killSignal: "SIGKILL",
     });
-    let answer: SoftHsmAnswer | undefined;
     child.on("message", (message) => {
-      answer = message as SoftHsmAnswer;
+      settle(message as SoftHsmAnswer);
+      child.disconnect();
     });
     child.on("error", reject);
     child.on("exit", (code, signal) => {
-      settle(answer ?? { ok: false, message: `its process ended without an answer (${signal ?? code ?? "unknown"})` });
+      settle({ ok: false, message: `its process ended without an answer (${signal ?? code ?? "unknown"})` });
     });
     child.send(order);
   });

@@ -1,0 +1,26 @@
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "../src/config.js";
+import { Secret } from "../src/secret.js";
+import { hsmOptions } from "./options.js";
+
+const config = (profile: string, provider: string) =>
+  parseConfig(
+    {
+      profile,
+      tls: { certFile: "c", keyFile: "k", clientCaFile: "a", trustDomain: "example.org" },
+      database: { url: "postgres://localhost/cardex" },
+      hsm: { provider, library: "/lib/softhsm.so", tokenLabel: "cardex" },
+    },
+    "of a test",
+  );
+
+describe("the options of the HSM", () => {
+  it("come from the configuration", () => {
+    const options = hsmOptions(config("development", "softhsm2"), new Secret("1234"));
+    expect(options).toMatchObject({ provider: "softhsm2", tokenLabel: "cardex", lanes: 2, call_ms: 5000, queue_max: 65_536 });
+  });
+
+  it("hold PCI DSS 3.6.1.2: the production profile refuses SoftHSM", () => {
+    expect(() => hsmOptions(config("production", "softhsm2"), new Secret("1234"))).toThrow("not a secure cryptographic device");
+  });
+});
