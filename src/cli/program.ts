@@ -1,10 +1,16 @@
 import { Command } from "commander";
 import { addAudit } from "./commands/audit.js";
 import { addCards } from "./commands/cards.js";
+import { addCerts } from "./commands/certs.js";
 import { addDetokenize } from "./commands/detokenize.js";
+import { addDoctor } from "./commands/doctor.js";
 import { addImport } from "./commands/import.js";
+import { addKeys } from "./commands/keys.js";
+import { addMigrate } from "./commands/migrate.js";
+import { addPolicy } from "./commands/policy.js";
 import { addRevoke } from "./commands/revoke.js";
 import { addServe } from "./commands/serve.js";
+import { addTenants } from "./commands/tenants.js";
 import { addTokenize } from "./commands/tokenize.js";
 import { addTokens } from "./commands/tokens.js";
 import { exitCodesHelp } from "./exit-codes.js";
@@ -37,5 +43,11 @@ export function buildProgram(shell: Shell, version: string): Command {
   addAudit(program, shell);
   program.commandsGroup("Running a vault:");
   addServe(program, shell);
+  addDoctor(program, shell);
+  addMigrate(program, shell);
+  addKeys(program, shell);
+  addTenants(program, shell);
+  addPolicy(program, shell);
+  addCerts(program, shell);
   return program;
 }

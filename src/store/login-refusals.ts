@@ -15,6 +15,7 @@ const INSERT: Statement = {
   name: "login_refusals_insert",
   text: `insert into hsm_login_refusals (token_serial, host, process) values ($1, $2, $3) returning ${columns}`,
 };
+const LIST: Statement = { name: "login_refusals_list", text: "select token_serial as \"tokenSerial\" from hsm_login_refusals order by token_serial" };
 const DELETE: Statement = { name: "login_refusals_delete", text: `delete from hsm_login_refusals where token_serial = $1 returning ${columns}` };
 
 /** Lets one transaction at a time deal with a token's login, over all processes; ends with the transaction. */
@@ -35,4 +36,9 @@ export async function insertLoginRefusal(on: Queryable, tokenSerial: string, hos
 /** Needs the owner role. Answers with what was deleted. */
 export async function deleteLoginRefusal(on: Queryable, tokenSerial: string): Promise<LoginRefusal | undefined> {
   return (await on.query<LoginRefusal>(DELETE, [tokenSerial]))[0];
+}
+
+/** Serials of the tokens that refused a PIN. */
+export async function listLoginRefusals(on: Queryable): Promise<string[]> {
+  return (await on.query<{ readonly tokenSerial: string }>(LIST)).map((row) => row.tokenSerial);
 }

@@ -1,12 +1,6 @@
 import type { Command } from "commander";
-import { isAbsolute, join } from "node:path";
-import { environment } from "../../config.js";
+import { configFileOf } from "../administration.js";
 import type { Shell } from "../shell.js";
-
-/** The server configuration where the user names none. */
-export function configFileOf(options: { readonly config?: string; readonly state: string }): string {
-  return options.config ?? environment.configFile() ?? join(options.state, "cardex.json");
-}
 
 /** `cardex serve`: the server itself. Loaded only here, for it brings the HSM library into the process. */
 export function addServe(program: Command, shell: Shell): void {
@@ -21,8 +15,7 @@ export function addServe(program: Command, shell: Shell): void {
     .addHelpText("after", "\nExample:\n  cardex serve --config /etc/cardex/cardex.json")
     .action(async (options: { readonly config?: string; readonly state: string }) => {
       shell.ownSignals = true;
-      const file = configFileOf(options);
       const { serve } = await import("../../main.js");
-      shell.exitCode = await serve(isAbsolute(file) ? file : join(process.cwd(), file));
+      shell.exitCode = await serve(configFileOf(options));
     });
 }
