@@ -60,8 +60,8 @@ export function explain(error: unknown): CommandFailure {
 
 /** One line for a call's error: reason, message, fields, and what to do where that is known. */
 export function callLine(error: CardexError): string {
-  const fields = error.violations.map(({ field, description }) => `${field} ${description}`).join("; ");
-  const said = error.message.includes(fields) ? error.message : `${error.message} (${fields})`;
+  const further = error.violations.filter(({ description }) => !error.message.includes(description)).map(({ field, description }) => `${field}: ${description}`);
+  const said = further.length === 0 ? error.message : `${error.message} (${further.join("; ")})`;
   const advice = adviceFor(error);
   return `${error.reason}: ${said}${advice === undefined ? "" : `; ${advice}`}`;
 }

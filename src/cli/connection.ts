@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CardexClient } from "../client/client.js";
 import { environment } from "../config.js";
 import { wholeNumber } from "./arguments.js";
-import { readClientProfile } from "./client-profile.js";
+import { readClientProfile } from "../client/profile.js";
 import { usageFailure } from "./command-failure.js";
 
 /** Roles of the development set-up; each has an identity of that name in the client profile. */

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { join } from "node:path";
 import { configFileOf } from "../administration.js";
-import { readClientProfile } from "../client-profile.js";
+import { readClientProfile } from "../../client/profile.js";
 import { checkClientCertificates, checkServerCertificates } from "../doctor/certificates.js";
 import type { Finding } from "../doctor/check.js";
 import { checkConfiguration } from "../doctor/configuration.js";

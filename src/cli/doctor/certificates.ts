@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { readIdentity } from "../../access/identity.js";
 import { clock } from "../../clock.js";
 import type { Config } from "../../config.js";
-import type { ClientProfile } from "../client-profile.js";
+import type { ClientProfile } from "../../client/profile.js";
 import { fail, type Finding, findingsOf, ok, warn } from "./check.js";
 
 const day_ms = 86_400_000;

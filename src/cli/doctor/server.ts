@@ -2,7 +2,7 @@ import { request } from "node:http";
 import { readFile } from "node:fs/promises";
 import { connect } from "node:tls";
 import type { Config } from "../../config.js";
-import type { ClientProfile } from "../client-profile.js";
+import type { ClientProfile } from "../../client/profile.js";
 import { fail, type Finding, ok, warn } from "./check.js";
 
 const wait_ms = 5000;
