@@ -1,5 +1,5 @@
 import { ChainVerifier } from "../audit/verify-chain.js";
-import { readClientProfile } from "../cli/client-profile.js";
+import { readClientProfile } from "../client/profile.js";
 import { CardexClient, CardexError, CardStatus, Purpose } from "../client/index.js";
 import { compareImported } from "./demonstration-file.js";
 import { Obstacle } from "./obstacle.js";

@@ -1,8 +1,10 @@
-import type { KeyKind } from "../../hsm/hsm.js";
 import type { Queryable, Statement } from "./database.js";
 
 export type KeyPurpose = "pan" | "fingerprint" | "index" | "request" | "consortium" | "audit";
 export type KeyState = "pending" | "active" | "decrypt-only" | "compromised" | "destroyed";
+
+/** As `KeyKind` of hsm/, which this room does not know. */
+export type RegisteredKind = "aes-256-gcm" | "hmac-sha-256" | "ed25519";
 
 /** One row of the register of keys. */
 export interface RegisteredKey {
@@ -16,7 +18,7 @@ export interface RegisteredKey {
   readonly state: KeyState;
   /** CKA_ID, hex. */
   readonly ckaId: string;
-  readonly kind: KeyKind;
+  readonly kind: RegisteredKind;
   readonly label: string;
   /** Hex; see KeyDescription. */
   readonly checkValue: string;
