@@ -39,7 +39,7 @@ export const compiler = [
 
 /** A gRPC client that nobody here wrote, with a code generator of its own. @type {readonly Need[]} */
 export const foreignClient = [
-  { what: "Python's gRPC", present: async () => (await run("", "python3", ["-c", "import grpc"])).code === 0, apt: ["python3-grpcio"], brew: [] },
+  { what: "Python's gRPC", present: async () => (await run("", systemPython(), ["-c", "import grpc"])).code === 0, apt: ["python3-grpcio"], brew: [] },
   { what: "protoc", present: () => hasProgram("protoc"), apt: ["protobuf-compiler"], brew: [] },
   { what: "protoc's gRPC generator", present: () => hasProgram("grpc_python_plugin"), apt: ["protobuf-compiler-grpc"], brew: [] },
 ];
@@ -103,6 +103,11 @@ async function asRoot(packages) {
   if ((await run("", "sudo", ["-n", "true"])).code === 0) return ["sudo", "-n"];
   if (!process.stdin.isTTY) throw new Stop(`packages are missing, and sudo asks for a password where nobody can type one: ${byHand}`);
   return ["sudo"];
+}
+
+/** The Python that the system's packages are for; the first of the PATH may be another. */
+function systemPython() {
+  return existsSync("/usr/bin/python3") ? "/usr/bin/python3" : "python3";
 }
 
 function isDebian() {
