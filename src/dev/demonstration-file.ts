@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { environment } from "../config.js";
-import type { Tell } from "./demonstration.js";
 import { Obstacle } from "./obstacle.js";
 import type { StateLayout } from "./state.js";
 import { testCard } from "./test-cards.js";
@@ -18,7 +17,7 @@ const cards_first = 1000;
 const cards_again = 100;
 
 /** Imports a file of test cards with the command that users have, detokenizes all tokens again, and compares. */
-export async function compareImported(layout: StateLayout, tell: Tell): Promise<void> {
+export async function compareImported(layout: StateLayout, tell: (line: string) => void): Promise<void> {
   const input = join(layout.demonstration, "cards.csv");
   const output = join(layout.demonstration, "tokens.csv");
   const cards = existsSync(output) ? cards_again : cards_first;
