@@ -61,7 +61,7 @@ export function startHousekeeping(parts: HousekeepingParts): Housekeeping {
     stop: async () => {
       stopped = true;
       for (const { timer } of jobs) clearInterval(timer);
-      await Promise.all(jobs.map(({ running }) => running()));
+      for (const { running } of jobs) await running();
     },
   };
 }

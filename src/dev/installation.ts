@@ -3,6 +3,7 @@ import { join, relative } from "node:path";
 import { createSoftHsmToken, findSoftHsmLibrary, type SoftHsmPlace } from "../../hsm/softhsm.js";
 import { applyPolicy, defaultPolicy, grantRole, readPolicy } from "../access/administration.js";
 import type { Config } from "../config.js";
+import { clearRefusal } from "../keys/login-guard.js";
 import { Database } from "../store/database.js";
 import { listRegisteredKeys } from "../store/keys.js";
 import { migrate } from "../store/migrate.js";
@@ -49,6 +50,8 @@ export interface InstallationPlan {
   /** Tenants; each gets a client for every role. Files of the first one's clients are named by role, of others by tenant and role. */
   readonly tenants: readonly string[];
   readonly overrides?: ConfigOverrides;
+  /** Forgets that the token refused a PIN. */
+  readonly clearPinRefusal?: boolean;
   readonly announce: (line: string) => void;
 }
 
@@ -64,6 +67,7 @@ export async function furnish(plan: InstallationPlan): Promise<void> {
     const renewed = await ensureCertificates(layout.certificates, { trustDomain, clients });
     if (renewed.length > 0) announce(`certificates made: ${renewed.join(", ")}`);
     const [token] = await Promise.all([ensureToken(layout, announce), migrate(plan.ownerUrl, announce)]);
+    if (plan.clearPinRefusal === true) await asOwner(plan.ownerUrl, (database) => clearRefusal(database, token.serial));
     await writeConfig(plan, token, await plan.serverLogin());
     await ensureKeys(plan);
     await ensurePolicy(plan, clients);

@@ -128,7 +128,7 @@ function messageOf(line: string): string | undefined {
   try {
     const { level, msg, err } = JSON.parse(line) as { level?: string; msg?: string; err?: { message?: string } };
     if (level !== "fatal" && level !== "error") return undefined;
-    return [msg, err?.message].filter((part) => part !== undefined).join(": ");
+    return [...new Set([msg, err?.message])].filter((part) => part !== undefined).join(": ");
   } catch {
     return undefined;
   }

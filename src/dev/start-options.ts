@@ -8,6 +8,8 @@ import type { WantedPorts } from "./state.js";
 export interface StartOptions {
   /** End after the demonstration. */
   readonly demonstrationOnly: boolean;
+  /** The PIN file is right now: a refusal that is recorded is cleared. */
+  readonly clearPinRefusal: boolean;
   /** State folder, absolute. */
   readonly state: string;
   readonly ports: WantedPorts;
@@ -21,16 +23,23 @@ export function readStartOptions(args: readonly string[]): StartOptions {
   try {
     const { values } = parseArgs({
       args: [...args],
-      options: { demo: { type: "boolean", default: false }, state: { type: "string" }, port: { type: "string" }, "probe-port": { type: "string" } },
+      options: {
+        demo: { type: "boolean", default: false },
+        "clear-pin-refusal": { type: "boolean", default: false },
+        state: { type: "string" },
+        port: { type: "string" },
+        "probe-port": { type: "string" },
+      },
     });
     return {
       demonstrationOnly: values.demo,
+      clearPinRefusal: values["clear-pin-refusal"],
       state: resolve(values.state ?? join(checkout, ".cardex")),
       ports: { grpc: readPort(values.port, "--port"), probe: readPort(values["probe-port"], "--probe-port") },
     };
   } catch (error) {
     if (error instanceof Obstacle || !(error instanceof Error)) throw error;
-    throw new Obstacle(`${error.message.split("\n")[0]}; known are --demo, --port <number>, --probe-port <number> and --state <folder>`, { cause: error });
+    throw new Obstacle(`${error.message.split("\n")[0]}; known are --demo, --port <number>, --probe-port <number>, --state <folder> and --clear-pin-refusal`, { cause: error });
   }
 }
 

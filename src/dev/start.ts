@@ -37,7 +37,7 @@ export async function start(args: readonly string[]): Promise<number> {
   try {
     return await Promise.race([run(options, layout, undo, end), end.asked]);
   } catch (error) {
-    throw asObstacle(error, "starting");
+    throw pinRefused(error, layout) ?? asObstacle(error, "starting");
   } finally {
     for (const step of undo.toReversed()) await step();
   }
@@ -55,6 +55,7 @@ async function run(options: StartOptions, layout: StateLayout, undo: (() => Prom
     ownerUrl: database.ownerUrl,
     serverLogin: database.serverLogin,
     tenants: [demoTenant],
+    clearPinRefusal: options.clearPinRefusal,
     announce,
   });
   await dropLongLog(layout.serverLog);
@@ -70,6 +71,15 @@ async function run(options: StartOptions, layout: StateLayout, undo: (() => Prom
   if (options.demonstrationOnly) return 0;
   tellNextCommands(layout);
   throw new Obstacle(`the vault stopped: ${await Promise.race([supervisor.gaveUp, database.ended])}`);
+}
+
+/** The command that an operator has needs PostgreSQL, which ends with this start. */
+function pinRefused(error: unknown, layout: StateLayout): Obstacle | undefined {
+  if (!(error instanceof Obstacle) || !error.message.includes("refused the PIN")) return undefined;
+  return new Obstacle(
+    `the HSM token refused the PIN of ${layout.userPin}, and it is not tried again: put the right PIN there, then run "npm start -- --clear-pin-refusal"`,
+    { cause: error },
+  );
 }
 
 interface OpenDatabase {
