@@ -53,7 +53,7 @@ const READ_HEADS: Statement = {
 
 const LOG_HEADS: Statement = {
   name: "audit_log_heads",
-  text: "select stream::text, seq::text, hash from audit_heads where log = $1 order by stream",
+  text: "select h.stream::text as stream, h.seq::text as seq, h.hash from audit_heads h where h.log = $1 order by h.stream",
 };
 
 const ENSURE_PARTITIONS: Statement = { name: "audit_ensure_partitions", text: "select audit_ensure_partitions($1)" };
@@ -149,11 +149,11 @@ export interface EntryPoint {
 
 const LIST: Statement = {
   name: "audit_list",
-  text: `select at::text as at, stream::text, seq::text, line from audit_entries
-    where log = $1 and ($2::timestamptz is null or at >= $2) and ($3::timestamptz is null or at < $3)
-      and ($4::timestamptz is null or (at, stream, seq) < ($4::timestamptz, $5::uuid, $6::bigint))
-      and (select bool_and(position(m in line) > 0) from unnest($7::text[]) as m) is not false
-    order by at desc, stream desc, seq desc limit $8`,
+  text: `select e.at::text as at, e.stream::text as stream, e.seq::text as seq, e.line from audit_entries e
+    where e.log = $1 and ($2::timestamptz is null or e.at >= $2) and ($3::timestamptz is null or e.at < $3)
+      and ($4::timestamptz is null or (e.at, e.stream, e.seq) < ($4::timestamptz, $5::uuid, $6::bigint))
+      and (select bool_and(position(m in e.line) > 0) from unnest($7::text[]) as m) is not false
+    order by e.at desc, e.stream desc, e.seq desc limit $8`,
 };
 
 /** One page of a log, newest first. */
@@ -178,12 +178,12 @@ export async function listEntries(
 
 const STREAMS: Statement = {
   name: "audit_streams",
-  text: "select stream::text from audit_heads where log = $1 and ($2::uuid is null or stream >= $2::uuid) order by stream limit $3",
+  text: "select h.stream::text as stream from audit_heads h where h.log = $1 and ($2::uuid is null or h.stream >= $2::uuid) order by h.stream limit $3",
 };
 const STREAM_LINES: Statement = {
   name: "audit_stream_lines",
-  text: `select seq::text, line from audit_entries where log = $1 and stream = $2::uuid and seq > $3
-    and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5) order by seq limit $6`,
+  text: `select e.seq::text as seq, e.line from audit_entries e where e.log = $1 and e.stream = $2::uuid and e.seq > $3
+    and ($4::timestamptz is null or e.at >= $4) and ($5::timestamptz is null or e.at < $5) order by e.seq limit $6`,
 };
 
 /** Writer streams of a log, from one on, in the order of their birth (their IDs are UUIDv7). */

@@ -77,9 +77,21 @@ export class Database implements Queryable {
   }
 }
 
+/**
+ * Every statement finds its rows by a key. A plan that was made while a table was small, and is kept with the prepared statement, must not
+ * read the whole of it when it has grown.
+ */
+const planSettings: readonly string[] = ["-c enable_seqscan=off", "-c enable_hashjoin=off", "-c enable_mergejoin=off", "-c jit=off"];
+
 /** Options of every connection: schema, role, timeouts. */
 export function connectionOptions(config: Config["database"]): pg.ClientConfig {
-  const settings = ["-c search_path=cardex", "-c timezone=UTC", `-c statement_timeout=${config.statement_ms}`, "-c idle_in_transaction_session_timeout=15000"];
+  const settings = [
+    "-c search_path=cardex",
+    "-c timezone=UTC",
+    `-c statement_timeout=${config.statement_ms}`,
+    "-c idle_in_transaction_session_timeout=15000",
+    ...planSettings,
+  ];
   if (config.role !== undefined) settings.push(`-c role=${config.role}`);
   return {
     connectionString: config.url,
