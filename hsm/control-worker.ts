@@ -1,3 +1,4 @@
+import { Module, ObjectClass, SessionFlag, TokenFlag, type Session, type SessionObject, type Slot, type Token } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { ckrOf, classify, toHsmError } from "./errors.js";
 import { HsmError, type KeyDescription, type KeyKind, type KeyName } from "./hsm.js";
@@ -5,47 +6,40 @@ import { describe, findKey, findKeys, isTokenObject, kindOf } from "./key-object
 import { answersProbe, makeProbe, random, type Place } from "./operations.js";
 import { profileOf, type Profile } from "./profiles.js";
 import type { ControlCalls, FoundKey, Probe, TokenPlace } from "./protocol.js";
-import { attributeFaults, classOf, keyPairTemplates, secretKeyTemplate } from "./templates.js";
+import { attributeFaults, keyPairTemplates, secretKeyTemplate } from "./templates.js";
 import { serve } from "./worker-server.js";
 
-/** State of a read-write session while the user is logged in (PKCS#11 v2.40, 3.3), which pkcs11js has no name for. */
+/** State of a read-write session while the user is logged in (PKCS#11 v2.40, 3.3), which has no name in graphene. */
 const CKS_RW_USER_FUNCTIONS = 3;
 
 /** The control worker: everything that happens once a process, or once a key. One session, read-write. */
 class Control {
-  #library: pkcs11.PKCS11 | undefined;
+  #module: Module | undefined;
   #profile: Profile = profileOf("softhsm2");
-  #place: Place | undefined;
-  #slot: Buffer = Buffer.alloc(0);
+  #slot: Slot | undefined;
+  #session: Session | undefined;
 
   initialize({ library, provider, tokenLabel }: { library: string; provider: string; tokenLabel: string }): TokenPlace {
     this.#profile = profileOf(provider);
-    this.#place = undefined;
-    const lib = this.#load(library);
-    this.#try("C_Initialize", () => {
-      try {
-        // Without this flag SoftHSM locks nothing, and lanes would crash the process (PKCS#11 v2.40, 5.4 C_Initialize).
-        lib.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
-      } catch (error) {
-        if (ckrOf(error) !== "CKR_CRYPTOKI_ALREADY_INITIALIZED") throw error;
-        lib.C_Finalize();
-        lib.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
-      }
-    });
-    const found = this.#try("C_GetTokenInfo", () => tokensLabelled(lib, tokenLabel));
-    const [token, ...more] = found;
-    if (token === undefined) throw new HsmError("device", `no token labelled "${tokenLabel}" in ${library}`);
-    if (more.length > 0) throw new HsmError("device", `${found.length} tokens are labelled "${tokenLabel}" in ${library}`);
-    this.#try("C_GetMechanismList", () => this.#requireMechanisms(lib, token.slot));
-    this.#slot = token.slot;
-    this.#openSession();
-    return { serial: token.serial, slot: token.slot.toString("hex") };
+    const module = this.#load(library);
+    // One that is initialized already may be so without the flag, and graphene would say nothing.
+    this.finalize();
+    // Without this flag SoftHSM locks nothing, and lanes would crash the process (PKCS#11 v2.40, 5.4 C_Initialize).
+    this.#try("C_Initialize", () => module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK }));
+    const [found, ...more] = this.#try("C_GetTokenInfo", () => tokensLabelled(module, tokenLabel));
+    if (found === undefined) throw new HsmError("device", `no token labelled "${tokenLabel}" in ${library}`);
+    if (more.length > 0) throw new HsmError("device", `${more.length + 1} tokens are labelled "${tokenLabel}" in ${library}`);
+    const { slot, token } = found;
+    this.#try("C_GetMechanismList", () => this.#requireMechanisms(slot));
+    this.#slot = slot;
+    this.#session = this.#open(slot);
+    return { serial: token.serialNumber.trim(), slot: slot.handle.toString("hex") };
   }
 
   login({ pin }: { pin: string }): boolean {
-    const { library, session } = this.#at();
+    const { session } = this.#at();
     try {
-      library.C_Login(session, pkcs11.CKU_USER, pin);
+      session.login(pin);
       return true;
     } catch (error) {
       const ckr = ckrOf(error);
@@ -56,41 +50,36 @@ class Control {
   }
 
   openKey(name: KeyName): FoundKey {
-    return this.#withSession("open key", (place) => {
-      this.#requireLogin(place);
-      const handle = findKey(place, name);
-      const description = describe(place, handle, name.kind);
+    return this.#loggedIn("open key", (place) => {
+      const object = findKey(place.session, name);
+      const description = describe(place, object, name.kind);
       const faults = attributeFaults(description);
       if (faults.length > 0) throw new HsmError("integrity", `key ${name.id} (${name.kind}): ${faults.join(", ")}`);
-      if (!isTokenObject(place, handle)) throw new HsmError("integrity", `key ${name.id} is not a token object`);
+      if (!isTokenObject(object)) throw new HsmError("integrity", `key ${name.id} is not a token object`);
+      const { handle } = object;
       return { handle: handle.toString("hex"), description, probe: makeProbe(place, name.kind, handle, description.publicKey) };
     });
   }
 
   describeKey(name: KeyName): KeyDescription {
-    return this.#withSession("describe key", (place) => {
-      this.#requireLogin(place);
-      return describe(place, findKey(place, name), name.kind);
-    });
+    return this.#loggedIn("describe key", (place) => describe(place, findKey(place.session, name), name.kind));
   }
 
   listKeys(): KeyDescription[] {
-    return this.#withSession("list keys", (place) => {
-      this.#requireLogin(place);
-      const handles = [pkcs11.CKO_SECRET_KEY, pkcs11.CKO_PRIVATE_KEY].flatMap((objectClass) => findKeys(place, objectClass));
-      return handles.flatMap((handle) => {
-        const kind = kindOf(place, handle);
-        return kind === undefined ? [] : [describe(place, handle, kind)];
-      });
-    });
+    return this.#loggedIn("list keys", (place) =>
+      [ObjectClass.SECRET_KEY, ObjectClass.PRIVATE_KEY]
+        .flatMap((objectClass) => findKeys(place.session, objectClass))
+        .flatMap((object) => {
+          const kind = kindOf(object, place.profile);
+          return kind === undefined ? [] : [describe(place, object, kind)];
+        }),
+    );
   }
 
   check(input: { handle: string; probe: Probe } | { handle: undefined }): true {
     return this.#withSession("known-answer operation", (place) => {
-      if (input.handle === undefined) {
-        place.library.C_GetTokenInfo(this.#slot);
-        this.#requireLogin(place);
-      } else if (!answersProbe(place, Buffer.from(input.handle, "hex"), input.probe)) {
+      if (input.handle === undefined) this.#requireLogin(place);
+      else if (!answersProbe(place, Buffer.from(input.handle, "hex"), input.probe)) {
         throw new HsmError("integrity", "known-answer operation: another answer");
       }
       return true;
@@ -98,79 +87,64 @@ class Control {
   }
 
   generateKey({ kind, label }: { kind: KeyKind; label: string }): KeyDescription {
-    return this.#withSession("C_GenerateKey", (place) => {
-      this.#requireLogin(place);
-      const id = random(place, 16);
-      const handle = this.#generate(place, kind, id, label);
-      return describe(place, handle, kind);
-    });
+    return this.#loggedIn("C_GenerateKey", (place) => describe(place, generate(place, kind, label), kind));
   }
 
   destroyKey(name: KeyName): true {
-    return this.#withSession("C_DestroyObject", (place) => {
-      this.#requireLogin(place);
-      place.library.C_DestroyObject(place.session, findKey(place, name, classOf(name.kind)));
-      if (name.kind === "ed25519") place.library.C_DestroyObject(place.session, findKey(place, name, pkcs11.CKO_PUBLIC_KEY));
+    return this.#loggedIn("C_DestroyObject", ({ session }) => {
+      findKey(session, name).destroy();
+      if (name.kind === "ed25519") findKey(session, name, ObjectClass.PUBLIC_KEY).destroy();
       return true;
     });
   }
 
   finalize(): true {
-    this.#place = undefined;
-    if (this.#library === undefined) return true;
+    this.#session = undefined;
     try {
-      this.#library.C_Finalize();
+      this.#module?.finalize();
     } catch (error) {
       if (ckrOf(error) !== "CKR_CRYPTOKI_NOT_INITIALIZED") throw toHsmError("C_Finalize", error, this.#profile);
     }
     return true;
   }
 
-  #load(path: string): pkcs11.PKCS11 {
-    if (this.#library !== undefined) return this.#library;
-    const library = new pkcs11.PKCS11();
+  #load(path: string): Module {
     try {
-      library.load(path);
+      this.#module ??= Module.load(path);
+      return this.#module;
     } catch (error) {
       throw new HsmError("device", `PKCS#11 library ${path} can't be loaded: is it installed, for this processor?`, { cause: error });
     }
-    this.#library = library;
-    return library;
   }
 
-  #requireMechanisms(library: pkcs11.PKCS11, slot: Buffer): void {
-    const there = new Set(library.C_GetMechanismList(slot));
+  #requireMechanisms({ lib, handle }: Slot): void {
+    const there = new Set(lib.C_GetMechanismList(handle));
     const missing = Object.entries(this.#profile.mechanisms).filter(([, mechanism]) => !there.has(mechanism));
     if (missing.length === 0) return;
     throw new HsmError("operation", `the token lacks ${missing.map(([name]) => name).join(", ")}, which Cardex needs`);
   }
 
   /** An empty answer of C_FindObjects means nothing while nobody is logged in: private objects are not found then. */
-  #requireLogin({ library, session }: Place): void {
-    const { state } = library.C_GetSessionInfo(session);
-    if (state !== CKS_RW_USER_FUNCTIONS) throw new HsmError("device", "nobody is logged in to the token");
-    library.C_GetTokenInfo(this.#slot);
-  }
-
-  #generate({ library, session, profile }: Place, kind: KeyKind, id: Buffer, label: string): Buffer {
-    if (kind === "ed25519") {
-      const { publicKey, privateKey } = keyPairTemplates(id, label, profile);
-      return library.C_GenerateKeyPair(session, { mechanism: profile.ed25519.generate }, publicKey, privateKey).privateKey;
-    }
-    const mechanism = kind === "aes-256-gcm" ? pkcs11.CKM_AES_KEY_GEN : pkcs11.CKM_GENERIC_SECRET_KEY_GEN;
-    return library.C_GenerateKey(session, { mechanism }, secretKeyTemplate(kind, id, label, profile));
+  #requireLogin({ session: { lib, handle, slot } }: Place): void {
+    if (lib.C_GetSessionInfo(handle).state !== CKS_RW_USER_FUNCTIONS) throw new HsmError("device", "nobody is logged in to the token");
+    slot.getToken();
   }
 
   #at(): Place {
-    if (this.#place === undefined) throw new HsmError("device", "the HSM is not initialized");
-    return this.#place;
+    if (this.#session === undefined) throw new HsmError("device", "the HSM is not initialized");
+    return { session: this.#session, profile: this.#profile };
   }
 
-  #openSession(): void {
-    const library = this.#library;
-    if (library === undefined) throw new HsmError("device", "the HSM is not initialized");
-    const session = this.#try("C_OpenSession", () => library.C_OpenSession(this.#slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION));
-    this.#place = { library, session, profile: this.#profile };
+  #open(slot: Slot | undefined): Session {
+    if (slot === undefined) throw new HsmError("device", "the HSM is not initialized");
+    return this.#try("C_OpenSession", () => slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION));
+  }
+
+  #loggedIn<T>(what: string, work: (place: Place) => T): T {
+    return this.#withSession(what, (place) => {
+      this.#requireLogin(place);
+      return work(place);
+    });
   }
 
   /** Runs `work`; after any error the session is replaced, the new one opened first, so that the login never lapses with the last one. */
@@ -180,10 +154,10 @@ class Control {
       return work(place);
     } catch (error) {
       const failure = toHsmError(what, error, this.#profile);
-      this.#openSession();
+      this.#session = this.#open(this.#slot);
       this.#try("C_CloseSession", () => {
         try {
-          place.library.C_CloseSession(place.session);
+          place.session.close();
         } catch (closing) {
           if (classify(ckrOf(closing), this.#profile) !== "session") throw closing;
         }
@@ -201,12 +175,21 @@ class Control {
   }
 }
 
-function tokensLabelled(library: pkcs11.PKCS11, label: string): { slot: Buffer; serial: string }[] {
-  return library.C_GetSlotList(true).flatMap((slot) => {
-    const info = library.C_GetTokenInfo(slot);
-    const initialized = (info.flags & pkcs11.CKF_TOKEN_INITIALIZED) !== 0;
-    return initialized && info.label.trimEnd() === label ? [{ slot, serial: info.serialNumber.trim() }] : [];
-  });
+function tokensLabelled(module: Module, label: string): { slot: Slot; token: Token }[] {
+  return [...module.getSlots(true)]
+    .map((slot) => ({ slot, token: slot.getToken() }))
+    .filter(({ token }) => (token.flags & TokenFlag.TOKEN_INITIALIZED) !== 0 && token.label === label);
+}
+
+function generate(place: Place, kind: KeyKind, label: string): SessionObject {
+  const { session, profile } = place;
+  const id = random(place, 16);
+  if (kind === "ed25519") {
+    const { publicKey, privateKey } = keyPairTemplates(id, label, profile);
+    return session.generateKeyPair(profile.ed25519.generate, publicKey, privateKey).privateKey;
+  }
+  const mechanism = kind === "aes-256-gcm" ? "AES_KEY_GEN" : "GENERIC_SECRET_KEY_GEN";
+  return session.generateKey(mechanism, secretKeyTemplate(kind, id, label, profile));
 }
 
 const control = new Control();

@@ -1,4 +1,4 @@
-import pkcs11 from "pkcs11js";
+import { Module, SessionObject, Slot } from "graphene-pk11";
 import { ckrOf, classify, toHsmError, toPlain } from "./errors.js";
 import type { Operation, Result } from "./group.js";
 import { HsmError } from "./hsm.js";
@@ -11,10 +11,15 @@ import { attributeFaults } from "./templates.js";
 interface LaneKey {
   readonly id: string;
   readonly probe: Probe;
-  /** The token object. */
+  /** Handle of the token object. */
   readonly original: Buffer;
-  /** What operations use: a session-object copy, or the original where the profile has no copies. */
-  handle: Buffer;
+  /** A session-object copy; undefined where the profile has none. */
+  copy: SessionObject | undefined;
+}
+
+/** What operations use. */
+function handleOf({ original, copy }: LaneKey): Buffer {
+  return copy?.handle ?? original;
 }
 
 /**
@@ -23,8 +28,7 @@ interface LaneKey {
  */
 export class Lane {
   readonly #profile: Profile;
-  readonly #library: pkcs11.PKCS11;
-  readonly #slot: Buffer;
+  readonly #slot: Slot;
   readonly #keys = new Map<number, LaneKey>();
   #keeper: Place;
   #place: Place;
@@ -32,19 +36,19 @@ export class Lane {
   /** @throws HsmError */
   constructor(library: string, provider: string, slot: string) {
     this.#profile = profileOf(provider);
-    this.#slot = Buffer.from(slot, "hex");
-    this.#library = new pkcs11.PKCS11();
-    this.#library.load(library);
+    this.#slot = this.#try("C_GetSlotInfo", () => {
+      const module = Module.load(library);
+      return new Slot(Buffer.from(slot, "hex"), module, module.lib);
+    });
     this.#keeper = this.#open();
     this.#place = this.#open();
   }
 
   addKey(index: number, id: string, handle: string, probe: Probe): void {
-    const original = Buffer.from(handle, "hex");
-    const key: LaneKey = { id, probe, original, handle: original };
+    const key: LaneKey = { id, probe, original: Buffer.from(handle, "hex"), copy: undefined };
     try {
       this.#copy(key);
-      if (!answersProbe(this.#place, key.handle, probe)) throw new HsmError("integrity", `key ${id}: a lane's copy is another key`);
+      if (!answersProbe(this.#place, handleOf(key), probe)) throw new HsmError("integrity", `key ${id}: a lane's copy is another key`);
     } catch (error) {
       this.#renew();
       throw toHsmError("open key in a lane", error, this.#profile);
@@ -55,16 +59,15 @@ export class Lane {
   dropKey(index: number): void {
     const key = this.#keys.get(index);
     this.#keys.delete(index);
-    if (key === undefined || key.handle === key.original) return;
-    this.#try("C_DestroyObject", () => this.#library.C_DestroyObject(this.#keeper.session, key.handle));
+    this.#try("C_DestroyObject", () => key?.copy?.destroy());
   }
 
   /** The known-answer operation. @throws HsmError */
   check(index: number | undefined): void {
     const key = index === undefined ? undefined : this.#keys.get(index);
     try {
-      if (key === undefined) this.#library.C_GetSessionInfo(this.#place.session);
-      else if (!answersProbe(this.#place, key.handle, key.probe)) throw new HsmError("integrity", "known-answer operation: another answer");
+      if (key === undefined) this.#slot.lib.C_GetSessionInfo(this.#place.session.handle);
+      else if (!answersProbe(this.#place, handleOf(key), key.probe)) throw new HsmError("integrity", "known-answer operation: another answer");
     } catch (error) {
       const failure = toHsmError("known-answer operation", error, this.#profile);
       this.#renew();
@@ -118,8 +121,9 @@ export class Lane {
   #call({ kind, key, a, b }: Operation): Buffer {
     const data = Buffer.from(a.buffer, a.byteOffset, a.byteLength);
     if (kind === "random") return random(this.#place, data.readUInt32LE(0));
-    const handle = this.#keys.get(key)?.handle;
-    if (handle === undefined) throw new HsmError("operation", `${kind}: the key is not open`);
+    const found = this.#keys.get(key);
+    if (found === undefined) throw new HsmError("operation", `${kind}: the key is not open`);
+    const handle = handleOf(found);
     if (kind === "mac") return mac(this.#place, handle, data);
     if (kind === "sign") return sign(this.#place, handle, data);
     const aad = Buffer.from(b.buffer, b.byteOffset, b.byteLength);
@@ -141,7 +145,7 @@ export class Lane {
     const key = this.#keys.get(index);
     if (key === undefined) return false;
     try {
-      return answersProbe(this.#place, key.handle, key.probe);
+      return answersProbe(this.#place, handleOf(key), key.probe);
     } catch {
       // Whatever it was: the token does not do what it did before, and that is the answer.
       this.#renew();
@@ -153,19 +157,16 @@ export class Lane {
   #copy(key: LaneKey): void {
     const { kind } = key.probe;
     if (!this.#profile.sessionCopies.includes(kind)) return;
-    const copy = this.#library.C_CopyObject(this.#keeper.session, key.original, [{ type: pkcs11.CKA_TOKEN, value: false }]);
-    const faults = attributeFaults(readAttributes(this.#keeper, copy, kind));
-    if (isTokenObject(this.#keeper, copy)) faults.push("CKA_TOKEN is true");
+    const { session } = this.#keeper;
+    const copy = session.copy(new SessionObject(key.original, session, session.lib), { token: false });
+    const faults = attributeFaults(readAttributes(copy, kind));
+    if (isTokenObject(copy)) faults.push("CKA_TOKEN is true");
     if (faults.length > 0) throw new HsmError("integrity", `copy of key ${key.id}: ${faults.join(", ")}`);
-    key.handle = copy;
+    key.copy = copy;
   }
 
   #open(): Place {
-    return this.#try("C_OpenSession", () => ({
-      library: this.#library,
-      session: this.#library.C_OpenSession(this.#slot, pkcs11.CKF_SERIAL_SESSION),
-      profile: this.#profile,
-    }));
+    return { session: this.#try("C_OpenSession", () => this.#slot.open()), profile: this.#profile };
   }
 
   /** A fresh session for operations. */
@@ -190,7 +191,7 @@ export class Lane {
 
   #close({ session }: Place): void {
     try {
-      this.#library.C_CloseSession(session);
+      session.close();
     } catch (error) {
       // A session that is gone already is what was wanted; anything else shows at the next call, too.
       if (classify(ckrOf(error), this.#profile) === "operation") throw toHsmError("C_CloseSession", error, this.#profile);

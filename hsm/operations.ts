@@ -1,4 +1,5 @@
 import { createPublicKey, verify } from "node:crypto";
+import type { Session } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { HsmError, type KeyKind } from "./hsm.js";
 import { iv_bytes, tag_bytes } from "./limits.js";
@@ -9,10 +10,14 @@ import type { Probe } from "./protocol.js";
 export const PROBE_TEXT = Buffer.from("cardex check value");
 const probeAad = Buffer.from("cardex known answer");
 
-/** A library, a session in it, and what is known of the provider: where an operation happens. Worker threads only. */
+/**
+ * Where an operation happens: a session, and what is known of the provider. Worker threads only.
+ *
+ * Operations are raw synchronous calls of pkcs11js, on the library that the session came from: graphene's callback API hands the native
+ * thread memory that the garbage collector may free, and its AesGcmParams sends memory that was never written.
+ */
 export interface Place {
-  readonly library: pkcs11.PKCS11;
-  readonly session: Buffer;
+  readonly session: Session;
   readonly profile: Profile;
 }
 
@@ -22,43 +27,44 @@ function gcm(iv: Buffer, aad: Buffer): pkcs11.Mechanism {
 }
 
 /** Random bytes of the HSM. */
-export function random({ library, session }: Place, length: number): Buffer {
-  const bytes = library.C_GenerateRandom(session, Buffer.alloc(length));
+export function random({ session }: Place, length: number): Buffer {
+  const bytes = session.lib.C_GenerateRandom(session.handle, Buffer.alloc(length));
   if (bytes.length !== length) throw new HsmError("device", `C_GenerateRandom: ${bytes.length} bytes for ${length}`);
   return bytes;
 }
 
 /** IV, ciphertext, tag. The IV is read back: some providers write one of their own into the parameter. */
 export function encrypt(place: Place, key: Buffer, plaintext: Buffer, aad: Buffer): Buffer {
+  const { lib, handle } = place.session;
   const iv = random(place, iv_bytes);
-  place.library.C_EncryptInit(place.session, gcm(iv, aad), key);
-  const sealed = place.library.C_Encrypt(place.session, plaintext, Buffer.alloc(plaintext.length + tag_bytes));
+  lib.C_EncryptInit(handle, gcm(iv, aad), key);
+  const sealed = lib.C_Encrypt(handle, plaintext, Buffer.alloc(plaintext.length + tag_bytes));
   if (sealed.length !== plaintext.length + tag_bytes) throw new HsmError("device", `C_Encrypt: ${sealed.length} bytes for ${plaintext.length}`);
   return Buffer.concat([iv, sealed]);
 }
 
 /** The reverse. The buffer handed over is as long as ciphertext and tag, which SoftHSM insists on. */
-export function decrypt(place: Place, key: Buffer, sealed: Buffer, aad: Buffer): Buffer {
+export function decrypt({ session: { lib, handle } }: Place, key: Buffer, sealed: Buffer, aad: Buffer): Buffer {
   if (sealed.length < iv_bytes + tag_bytes) throw new HsmError("integrity", "decrypt: shorter than IV and tag");
-  place.library.C_DecryptInit(place.session, gcm(sealed.subarray(0, iv_bytes), aad), key);
+  lib.C_DecryptInit(handle, gcm(sealed.subarray(0, iv_bytes), aad), key);
   const ciphertext = sealed.subarray(iv_bytes);
-  const plaintext = place.library.C_Decrypt(place.session, ciphertext, Buffer.alloc(ciphertext.length));
+  const plaintext = lib.C_Decrypt(handle, ciphertext, Buffer.alloc(ciphertext.length));
   if (plaintext.length !== ciphertext.length - tag_bytes) throw new HsmError("device", `C_Decrypt: ${plaintext.length} bytes`);
   return plaintext;
 }
 
 /** HMAC-SHA-256. */
-export function mac({ library, session }: Place, key: Buffer, data: Buffer): Buffer {
-  library.C_SignInit(session, { mechanism: pkcs11.CKM_SHA256_HMAC }, key);
-  const result = library.C_Sign(session, data, Buffer.alloc(32));
+export function mac({ session: { lib, handle } }: Place, key: Buffer, data: Buffer): Buffer {
+  lib.C_SignInit(handle, { mechanism: pkcs11.CKM_SHA256_HMAC }, key);
+  const result = lib.C_Sign(handle, data, Buffer.alloc(32));
   if (result.length !== 32) throw new HsmError("device", `C_Sign: ${result.length} bytes for an HMAC`);
   return result;
 }
 
 /** Ed25519 over the data itself (RFC 8032, not the prehashed form). */
-export function sign({ library, session, profile }: Place, key: Buffer, data: Buffer): Buffer {
-  library.C_SignInit(session, { mechanism: profile.ed25519.sign }, key);
-  const result = library.C_Sign(session, data, Buffer.alloc(64));
+export function sign({ session: { lib, handle }, profile }: Place, key: Buffer, data: Buffer): Buffer {
+  lib.C_SignInit(handle, { mechanism: profile.ed25519.sign }, key);
+  const result = lib.C_Sign(handle, data, Buffer.alloc(64));
   if (result.length !== 64) throw new HsmError("device", `C_Sign: ${result.length} bytes for a signature`);
   return result;
 }

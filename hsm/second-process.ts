@@ -1,3 +1,4 @@
+import { Module, SessionFlag } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { Secret } from "../src/secret.js";
 import { openHsm } from "./driver.js";
@@ -39,15 +40,14 @@ async function answer({ options, work }: SecondProcessOrder): Promise<Record<str
 
 function setPin({ library, softhsmConf, tokenLabel, pin }: SecondProcessOrder["options"], next: string): void {
   setLibraryEnvironment(softhsmConf);
-  const lib = new pkcs11.PKCS11();
-  lib.load(library);
-  lib.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
-  const slot = lib.C_GetSlotList(true).find((each) => lib.C_GetTokenInfo(each).label.trimEnd() === tokenLabel);
+  const module = Module.load(library);
+  module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
+  const slot = [...module.getSlots(true)].find((each) => each.getToken().label === tokenLabel);
   if (slot === undefined) throw new Error("no such token");
-  const session = lib.C_OpenSession(slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
-  lib.C_Login(session, pkcs11.CKU_USER, pin);
-  lib.C_SetPIN(session, pin, next);
-  lib.C_Finalize();
+  const session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
+  session.login(pin);
+  session.setPin(pin, next);
+  module.finalize();
 }
 
 process.once("message", (order: SecondProcessOrder) => {

@@ -1,3 +1,4 @@
+import { Module, SessionFlag, TokenFlag, UserType, type Slot, type Token } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { ckrOf } from "./errors.js";
 
@@ -16,50 +17,46 @@ export type SoftHsmAnswer =
 /** Length of CK_TOKEN_INFO.label, padded with spaces (PKCS#11 v2.40, 3.2); pkcs11js hands over what it gets. */
 const label_bytes = 32;
 
-interface Found {
-  readonly slot: Buffer;
-  readonly flags: number;
-  readonly serial: string;
-}
+const hasFlag = (token: Token, flag: TokenFlag): boolean => (token.flags & flag) !== 0;
 
-function tokens(library: pkcs11.PKCS11, label: string): Found[] {
-  return library.C_GetSlotList(true).flatMap((slot) => {
-    const info = library.C_GetTokenInfo(slot);
-    const mine = (info.flags & pkcs11.CKF_TOKEN_INITIALIZED) !== 0 && info.label.trimEnd() === label;
-    return mine ? [{ slot, flags: info.flags, serial: info.serialNumber.trim() }] : [];
+function slotsLabelled(module: Module, label: string): Slot[] {
+  return [...module.getSlots(true)].filter((slot) => {
+    const token = slot.getToken();
+    return hasFlag(token, TokenFlag.TOKEN_INITIALIZED) && token.label === label;
   });
 }
 
-function emptySlot(library: pkcs11.PKCS11): Buffer {
-  const slot = library.C_GetSlotList(true).find((each) => (library.C_GetTokenInfo(each).flags & pkcs11.CKF_TOKEN_INITIALIZED) === 0);
+function emptySlot(module: Module): Slot {
+  const slot = [...module.getSlots(true)].find((each) => !hasFlag(each.getToken(), TokenFlag.TOKEN_INITIALIZED));
   if (slot === undefined) throw new Error("no free slot");
   return slot;
 }
 
 /** C_InitToken where there is no token of this label, C_InitPIN where it has no user PIN yet. */
-function make(order: SoftHsmOrder): SoftHsmAnswer {
-  const library = new pkcs11.PKCS11();
-  library.load(order.library);
-  library.C_Initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
+function make({ library, label, pin, soPin }: SoftHsmOrder): SoftHsmAnswer {
+  const room_bytes = label_bytes - Buffer.byteLength(label);
+  if (room_bytes < 0) return { ok: false, message: `its label is longer than ${label_bytes} bytes` };
+  const module = Module.load(library);
+  module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
   try {
-    const padded = Buffer.from(order.label).length <= label_bytes ? order.label + " ".repeat(label_bytes - Buffer.from(order.label).length) : undefined;
-    if (padded === undefined) return { ok: false, message: `its label is longer than ${label_bytes} bytes` };
-    const there = tokens(library, order.label);
+    const there = slotsLabelled(module, label);
     if (there.length > 1) return { ok: false, message: `${there.length} tokens have its label` };
-    if (there.length === 0) library.C_InitToken(emptySlot(library), order.soPin, padded);
-    const [token] = tokens(library, order.label);
-    if (token === undefined) return { ok: false, message: "it was made, but is not there" };
-    const finished = (token.flags & pkcs11.CKF_USER_PIN_INITIALIZED) !== 0;
+    // graphene's own initToken makes the token and then throws, for it expects an answer that there is not.
+    if (there.length === 0) module.lib.C_InitToken(emptySlot(module).handle, soPin, label + " ".repeat(room_bytes));
+    const [slot] = slotsLabelled(module, label);
+    if (slot === undefined) return { ok: false, message: "it was made, but is not there" };
+    const token = slot.getToken();
+    const finished = hasFlag(token, TokenFlag.USER_PIN_INITIALIZED);
     if (!finished) {
-      const session = library.C_OpenSession(token.slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
-      library.C_Login(session, pkcs11.CKU_SO, order.soPin);
-      library.C_InitPIN(session, order.pin);
-      library.C_Logout(session);
-      library.C_CloseSession(session);
+      const session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
+      session.login(soPin, UserType.SO);
+      session.initPin(pin);
+      session.logout();
+      session.close();
     }
-    return { ok: true, serial: token.serial, created: !finished };
+    return { ok: true, serial: token.serialNumber.trim(), created: !finished };
   } finally {
-    library.C_Finalize();
+    module.finalize();
   }
 }
 
