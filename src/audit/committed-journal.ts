@@ -1,10 +1,11 @@
 import type { Call, Outcome } from "../call.js";
 import type { Failure } from "../failure.js";
-import { type CommittedWriter, withheldDraft } from "./committed-writer.js";
+import type { CommittedWriter } from "./committed-writer.js";
 import { callDrafts, type EntryDraft, noticeDraft } from "./entry.js";
 import type { Journal, Refusal } from "./journal.js";
 import { noticeCall } from "./notice-call.js";
 import type { RefusalSums } from "./refusal-sums.js";
+import { withheldDraft } from "./writer-batch.js";
 
 /** Notices kept while the store is away; more than calls can be in flight, so that none is lost before the process is. */
 const pending_max = 10_000;

@@ -5,9 +5,10 @@ import type { Config } from "../config.js";
 import { Failure, storeUnavailable } from "../failure.js";
 import { appendEntries, HeadMoved, readHeads, readMoment } from "../store/audit.js";
 import { CommitUnknown, WriterConnection } from "../store/writer-connection.js";
-import { callDrafts, type EntryDraft, noticeDraft } from "./entry.js";
-import { AuditStream, type Placed } from "./stream.js";
-import { type Job, Stale, type Verdict, type WorkKind } from "./work.js";
+import type { EntryDraft } from "./entry.js";
+import { AuditStream } from "./stream.js";
+import type { WorkKind } from "./work.js";
+import { type Ended, ending, entriesOf, failAll, hasEntry, type Round, saysReleased, type Waiting, withheldDraft } from "./writer-batch.js";
 
 export interface WriterOptions {
   readonly database: Config["database"];
@@ -27,28 +28,6 @@ export interface WriterObserver {
   commitResolved(committed: boolean): void;
   /** Work failed for a reason that is not the store's absence. */
   workFailed(kind: string, error: unknown): void;
-}
-
-/** A job of any kind, on its way through the writer. */
-interface Waiting {
-  readonly kind: WorkKind<unknown, unknown> | undefined;
-  readonly job: Job<unknown>;
-  /** For work that is only an entry. */
-  readonly drafts: readonly EntryDraft[] | undefined;
-  /** Whether the policy's version must be the one decided under. */
-  readonly decided: boolean;
-  readonly settle: (result: Ended) => void;
-}
-
-type Ended =
-  | { readonly how: "done"; readonly value: unknown }
-  | { readonly how: "failed"; readonly error: unknown }
-  | { readonly how: "decide"; readonly policyVersion: number };
-
-/** What was learned inside the transaction, to be told once the commit is known. */
-interface Round {
-  readonly results: Map<Waiting, Ended>;
-  readonly placed: Placed;
 }
 
 const retries_max = 5;
@@ -150,7 +129,7 @@ export class CommittedWriter {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, this.#options.batch_max);
       const present = batch.filter((each) => !this.#gone(each));
-      if (present.length > 0) await this.#commit(present);
+      if (present.length > 0) await this.#commit(present).catch((error: unknown) => failAll(present, error));
     }
     this.#running = undefined;
   }
@@ -263,7 +242,7 @@ export class CommittedWriter {
   }
 
   #withhold(each: Waiting, ended: Ended | undefined): void {
-    if (ended?.how !== "done" || (ended.value as Done | undefined)?.outcome !== "released") return;
+    if (!saysReleased(ended)) return;
     this.#waiting.push({ kind: undefined, job: each.job, drafts: [withheldDraft(each.job.call)], decided: false, settle: () => {} });
   }
 
@@ -274,45 +253,8 @@ export class CommittedWriter {
   }
 }
 
-/** The entry that tells that an answer, whose entry says "released", did not leave. */
-export function withheldDraft(call: Call): EntryDraft {
-  return noticeDraft(call.principal.tenant, "withheld", {
-    call: call.id,
-    rpc: call.rpc,
-    principal: call.principal.id,
-    outcome: "withheld",
-  });
-}
-
-function entriesOf(each: Waiting, ended: Ended | undefined): readonly EntryDraft[] {
-  if (ended === undefined || !hasEntry(ended)) return [];
-  if (each.drafts !== undefined) return each.drafts;
-  if (ended.how === "done") return callDrafts(each.job.call, { outcome: (ended.value as Done).outcome });
-  const failure = (ended as { error: Failure }).error;
-  return callDrafts(each.job.call, { outcome: "failed", reason: failure.inner ?? failure.reason });
-}
-
-interface Done {
-  readonly outcome: Parameters<typeof callDrafts>[1]["outcome"];
-}
-
-function ending(verdict: Verdict<unknown> | undefined): Ended {
-  if (verdict === undefined) return { how: "failed", error: new Error("no verdict") };
-  if (verdict.kind === "done") return { how: "done", value: verdict };
-  return { how: "failed", error: verdict.kind === "stale" ? new Stale("what was read beforehand no longer holds") : verdict.failure };
-}
-
-/** Work that is to be done again leaves no entry yet. */
-function hasEntry(ended: Ended): boolean {
-  return ended.how === "done" || (ended.how === "failed" && ended.error instanceof Failure);
-}
-
 function policyMoves(): Failure {
   return new Failure("STORE_UNAVAILABLE", "the policy changes faster than calls can be decided; try again", { retryAfter_ms: 1000, inner: "policy" });
-}
-
-function failAll(batch: readonly Waiting[], error: unknown): void {
-  for (const each of batch) each.settle({ how: "failed", error });
 }
 
 /** Deadlock (40P01), serialization failure (40001), lock timeout (55P03). */
