@@ -50,7 +50,8 @@ function setPin({ library, softhsmConf, tokenLabel, pin }: SecondProcessOrder["o
   module.finalize();
 }
 
-process.once("message", (order: SecondProcessOrder) => {
+// The listener stays, and with it this process, until the parent has the answer and disconnects: the news of an exit can overtake a message.
+process.on("message", (order: SecondProcessOrder) => {
   answer(order).then(
     (value) => process.send?.(value),
     (error: unknown) => process.send?.({ failure: String(error) }),

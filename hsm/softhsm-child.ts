@@ -60,13 +60,13 @@ function make({ library, label, pin, soPin }: SoftHsmOrder): SoftHsmAnswer {
   }
 }
 
-process.once("message", (order: SoftHsmOrder) => {
+// The listener stays, and with it this process, until the parent has the answer and disconnects: the news of an exit can overtake a message.
+process.on("message", (order: SoftHsmOrder) => {
   let answer: SoftHsmAnswer;
   try {
     answer = make(order);
   } catch (error) {
     answer = { ok: false, message: ckrOf(error) ?? "the library can't be loaded" };
   }
-  // The parent disconnects when it has the answer, which ends this process: the news of an exit can overtake a message.
   process.send?.(answer);
 });

@@ -48,7 +48,8 @@ async function answer(order: KeysOrder): Promise<void> {
   } catch (error) {
     answered = { problem: error instanceof Error ? error.message : "unknown error" };
   }
-  process.send?.(answered, () => process.disconnect());
+  process.send?.(answered);
 }
 
-process.once("message", (message) => void answer(message as KeysOrder));
+// The listener stays, and with it this process, until the parent has the answer and disconnects: the news of an exit can overtake a message.
+process.on("message", (message) => void answer(message as KeysOrder));

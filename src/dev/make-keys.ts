@@ -25,6 +25,7 @@ export function makeKeys(order: KeysOrder): Promise<readonly string[]> {
     let answer: KeysAnswer | undefined;
     child.on("message", (message) => {
       answer = message as KeysAnswer;
+      child.disconnect();
     });
     child.once("error", reject);
     child.once("exit", (code, signal) => {
