@@ -50,7 +50,7 @@ class Control {
   }
 
   openKey(name: KeyName): FoundKey {
-    return this.#loggedIn("open key", (place) => {
+    return this.#read("open key", (place) => {
       const object = findKey(place.session, name);
       const description = describe(place, object, name.kind);
       const faults = attributeFaults(description);
@@ -62,11 +62,11 @@ class Control {
   }
 
   describeKey(name: KeyName): KeyDescription {
-    return this.#loggedIn("describe key", (place) => describe(place, findKey(place.session, name), name.kind));
+    return this.#read("describe key", (place) => describe(place, findKey(place.session, name), name.kind));
   }
 
   listKeys(): KeyDescription[] {
-    return this.#loggedIn("list keys", (place) =>
+    return this.#read("list keys", (place) =>
       [ObjectClass.SECRET_KEY, ObjectClass.PRIVATE_KEY]
         .flatMap((objectClass) => findKeys(place.session, objectClass))
         .flatMap((object) => {
@@ -77,9 +77,8 @@ class Control {
   }
 
   check(input: { handle: string; probe: Probe } | { handle: undefined }): true {
-    return this.#withSession("known-answer operation", (place) => {
-      if (input.handle === undefined) this.#requireLogin(place);
-      else if (!answersProbe(place, Buffer.from(input.handle, "hex"), input.probe)) {
+    return this.#read("known-answer operation", (place) => {
+      if (input.handle !== undefined && !answersProbe(place, Buffer.from(input.handle, "hex"), input.probe)) {
         throw new HsmError("integrity", "known-answer operation: another answer");
       }
       return true;
@@ -87,11 +86,11 @@ class Control {
   }
 
   generateKey({ kind, label }: { kind: KeyKind; label: string }): KeyDescription {
-    return this.#loggedIn("C_GenerateKey", (place) => describe(place, generate(place, kind, label), kind));
+    return this.#withSession("C_GenerateKey", (place) => describe(place, generate(place, kind, label), kind));
   }
 
   destroyKey(name: KeyName): true {
-    return this.#loggedIn("C_DestroyObject", ({ session }) => {
+    return this.#withSession("C_DestroyObject", ({ session }) => {
       findKey(session, name).destroy();
       if (name.kind === "ed25519") findKey(session, name, ObjectClass.PUBLIC_KEY).destroy();
       return true;
@@ -140,17 +139,21 @@ class Control {
     return this.#try("C_OpenSession", () => slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION));
   }
 
-  #loggedIn<T>(what: string, work: (place: Place) => T): T {
-    return this.#withSession(what, (place) => {
-      this.#requireLogin(place);
-      return work(place);
-    });
+  /** What may be done twice: if the session was at fault, once more in a new one. */
+  #read<T>(what: string, work: (place: Place) => T): T {
+    try {
+      return this.#withSession(what, work);
+    } catch (error) {
+      if (!(error instanceof HsmError) || error.errorClass !== "session") throw error;
+      return this.#withSession(what, work);
+    }
   }
 
-  /** Runs `work`; after any error the session is replaced, the new one opened first, so that the login never lapses with the last one. */
+  /** Runs `work` while logged in; after any error the session is replaced, the new one opened first, so that the login never lapses with the last one. */
   #withSession<T>(what: string, work: (place: Place) => T): T {
     const place = this.#at();
     try {
+      this.#requireLogin(place);
       return work(place);
     } catch (error) {
       const failure = toHsmError(what, error, this.#profile);
