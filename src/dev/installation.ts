@@ -67,6 +67,7 @@ export async function furnish(plan: InstallationPlan): Promise<void> {
     const renewed = await ensureCertificates(layout.certificates, { trustDomain, clients });
     if (renewed.length > 0) announce(`certificates made: ${renewed.join(", ")}`);
     const [token] = await Promise.all([ensureToken(layout, announce), migrate(plan.ownerUrl, announce)]);
+    await writeWhole(layout.ownerUrl, `${plan.ownerUrl}\n`, 0o600);
     if (plan.clearPinRefusal === true) await asOwner(plan.ownerUrl, (database) => clearRefusal(database, token.serial));
     await writeConfig(plan, token, await plan.serverLogin());
     await ensureKeys(plan);

@@ -23,6 +23,8 @@ export interface StateLayout {
   readonly securityOfficerPin: string;
   /** Password of the server's database login. */
   readonly databasePassword: string;
+  /** URL that migrates and administers; the administrative commands read it. */
+  readonly ownerUrl: string;
   readonly postgres: string;
   readonly serverLog: string;
   /** Which process the server is. */
@@ -43,6 +45,7 @@ export function layoutOf(folder: string): StateLayout {
     userPin: at("secrets", "user.pin"),
     securityOfficerPin: at("secrets", "so.pin"),
     databasePassword: at("secrets", "database.password"),
+    ownerUrl: at("secrets", "owner.url"),
     postgres: at("postgres"),
     serverLog: at("logs", "server.log"),
     serverProcess: at("server.process"),
