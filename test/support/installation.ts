@@ -19,6 +19,8 @@ export interface InstallationOptions {
   readonly overrides?: ConfigOverrides;
   /** Further environment of the servers. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Where the servers find the database instead of at this URL: through a proxy. */
+  readonly databaseThrough?: (url: string) => Promise<string>;
 }
 
 /** One server process of an installation. */
@@ -124,7 +126,8 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
   const database = await freshDatabase({ migrated: false });
   const servers: TestServer[] = [];
   try {
-    for (let i = 0; i < (options.servers ?? 1); i += 1) servers.push(await startServer(i, layout, database, { tenants, env, overrides: options.overrides ?? {} }));
+    const url = options.databaseThrough === undefined ? database.service.url : await options.databaseThrough(database.service.url);
+    for (let i = 0; i < (options.servers ?? 1); i += 1) servers.push(await startServer(i, layout, database, { tenants, env, url, overrides: options.overrides ?? {} }));
   } catch (error) {
     for (const { process } of servers) process.kill();
     await database.close();
@@ -138,12 +141,13 @@ async function startServer(
   i: number,
   common: StateLayout,
   database: FreshDatabase,
-  options: Required<Pick<InstallationOptions, "tenants" | "env" | "overrides">>,
+  options: Required<Pick<InstallationOptions, "tenants" | "env" | "overrides">> & { readonly url: string },
 ): Promise<TestServer> {
   const at = (name: string): string => join(common.folder, name);
   const layout = { ...common, configFile: at(`cardex-${i}.json`), clientFile: at(`client-${i}.json`), serverLog: at(`logs/server-${i}.log`) };
   const ports = { grpc: await freePort(), probe: await freePort() };
-  const { url, role } = database.service;
+  const { url } = options;
+  const { role } = database.service;
   const plan: InstallationPlan = {
     layout,
     ports,
