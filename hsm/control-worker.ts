@@ -1,12 +1,12 @@
-import { Module, ObjectClass, SessionFlag, TokenFlag, type Session, type SessionObject, type Slot, type Token } from "graphene-pk11";
+import { Module, ObjectClass, SessionFlag, TokenFlag, type Session, type Slot, type Token } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { ckrOf, classify, toHsmError } from "./errors.js";
 import { HsmError, type KeyDescription, type KeyKind, type KeyName } from "./hsm.js";
-import { describe, findKey, findKeys, isTokenObject, kindOf } from "./key-object.js";
+import { describe, destroy, findKey, findKeys, generate, isTokenObject, kindOf } from "./key-object.js";
 import { answersProbe, makeProbe, random, type Place } from "./operations.js";
 import { profileOf, type Profile } from "./profiles.js";
 import type { ControlCalls, FoundKey, Probe, TokenPlace } from "./protocol.js";
-import { attributeFaults, keyPairTemplates, secretKeyTemplate } from "./templates.js";
+import { attributeFaults } from "./templates.js";
 import { serve } from "./worker-server.js";
 
 /** State of a read-write session while the user is logged in (PKCS#11 v2.40, 3.3), which has no name in graphene. */
@@ -49,7 +49,7 @@ class Control {
     }
   }
 
-  openKey(name: KeyName): FoundKey {
+  openKey({ before, ...name }: KeyName & { before: Probe | undefined }): FoundKey {
     return this.#read("open key", (place) => {
       const object = findKey(place.session, name);
       const description = describe(place, object, name.kind);
@@ -57,7 +57,9 @@ class Control {
       if (faults.length > 0) throw new HsmError("integrity", `key ${name.id} (${name.kind}): ${faults.join(", ")}`);
       if (!isTokenObject(object)) throw new HsmError("integrity", `key ${name.id} is not a token object`);
       const { handle } = object;
-      return { handle: handle.toString("hex"), description, probe: makeProbe(place, name.kind, handle, description.publicKey) };
+      const probe = makeProbe(place, name.kind, handle, description.publicKey);
+      if (before !== undefined && !stillAnswers(place, handle, before)) throw new HsmError("integrity", `key ${name.id} is another key than before`);
+      return { handle: handle.toString("hex"), description, probe };
     });
   }
 
@@ -86,13 +88,12 @@ class Control {
   }
 
   generateKey({ kind, label }: { kind: KeyKind; label: string }): KeyDescription {
-    return this.#withSession("C_GenerateKey", (place) => describe(place, generate(place, kind, label), kind));
+    return this.#withSession("C_GenerateKey", (place) => describe(place, generate(place, kind, random(place, 16), label), kind));
   }
 
   destroyKey(name: KeyName): true {
     return this.#withSession("C_DestroyObject", ({ session }) => {
-      findKey(session, name).destroy();
-      if (name.kind === "ed25519") findKey(session, name, ObjectClass.PUBLIC_KEY).destroy();
+      destroy(session, name);
       return true;
     });
   }
@@ -184,15 +185,16 @@ function tokensLabelled(module: Module, label: string): { slot: Slot; token: Tok
     .filter(({ token }) => (token.flags & TokenFlag.TOKEN_INITIALIZED) !== 0 && token.label === label);
 }
 
-function generate(place: Place, kind: KeyKind, label: string): SessionObject {
-  const { session, profile } = place;
-  const id = random(place, 16);
-  if (kind === "ed25519") {
-    const { publicKey, privateKey } = keyPairTemplates(id, label, profile);
-    return session.generateKeyPair(profile.ed25519.generate, publicKey, privateKey).privateKey;
+/** Whether a key that works gives the answer that it gave before. */
+function stillAnswers(place: Place, handle: Buffer, before: Probe): boolean {
+  try {
+    return answersProbe(place, handle, before);
+  } catch (error) {
+    // It worked a moment ago: a code that could also mean a failed token means that the ciphertext is not of this key.
+    const found = classify(ckrOf(error), place.profile);
+    if (found === "integrity" || found === "ambiguous") return false;
+    throw error;
   }
-  const mechanism = kind === "aes-256-gcm" ? "AES_KEY_GEN" : "GENERIC_SECRET_KEY_GEN";
-  return session.generateKey(mechanism, secretKeyTemplate(kind, id, label, profile));
 }
 
 const control = new Control();

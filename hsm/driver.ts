@@ -73,6 +73,10 @@ class Driver implements Hsm, KeyMaker {
     return await (this.#keys.opened(name) ?? this.#guarded(() => this.#keys.open(name)));
   }
 
+  verifyKey(name: KeyName): Promise<OpenKey> {
+    return this.#guarded(() => this.#keys.verify(name));
+  }
+
   encrypt(key: OpenKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Uint8Array> {
     return this.#submit("encrypt", key, plaintext, aad);
   }

@@ -48,6 +48,11 @@ export interface Hsm {
    * makes it ready in every lane. Opening an open key gives the same OpenKey.
    */
   openKey(name: KeyName): Promise<OpenKey>;
+  /**
+   * As `openKey`, but a key that is open already is looked up on the token again and must be the same one still: the lanes may hold copies
+   * that outlive it. @throws HsmError "integrity": then the key is not used any more, by nobody, until it verifies again
+   */
+  verifyKey(name: KeyName): Promise<OpenKey>;
   /** AES-256-GCM with a fresh random 96-bit IV from the HSM. Answer: IV (12), ciphertext, tag (16). */
   encrypt(key: OpenKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Uint8Array>;
   /** The reverse. @throws HsmError class "integrity" if it does not verify. */

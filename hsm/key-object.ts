@@ -3,7 +3,7 @@ import { KeyType, ObjectClass, type Session, type SessionObject } from "graphene
 import { HsmError, type KeyDescription, type KeyKind, type KeyName } from "./hsm.js";
 import { mac, PROBE_TEXT, type Place } from "./operations.js";
 import type { Profile } from "./profiles.js";
-import { classOf, usagesAskedOf } from "./templates.js";
+import { classOf, keyPairTemplates, secretKeyTemplate, usagesAskedOf } from "./templates.js";
 
 /** Token objects of a class, all of them or those with one CKA_ID. Copies are session objects, so CKA_TOKEN true leaves them out. */
 export function findKeys(session: Session, objectClass: ObjectClass, id?: string): SessionObject[] {
@@ -83,4 +83,20 @@ export function kindOf(object: SessionObject, { ed25519 }: Profile): KeyKind | u
   if (keyType === KeyType.AES) return "aes-256-gcm";
   if (keyType === KeyType.GENERIC_SECRET) return "hmac-sha-256";
   return keyType === ed25519.keyType ? "ed25519" : undefined;
+}
+
+/** Makes a key on the token, every attribute stated. */
+export function generate({ session, profile }: Place, kind: KeyKind, id: Buffer, label: string): SessionObject {
+  if (kind === "ed25519") {
+    const { publicKey, privateKey } = keyPairTemplates(id, label, profile);
+    return session.generateKeyPair(profile.ed25519.generate, publicKey, privateKey).privateKey;
+  }
+  const mechanism = kind === "aes-256-gcm" ? "AES_KEY_GEN" : "GENERIC_SECRET_KEY_GEN";
+  return session.generateKey(mechanism, secretKeyTemplate(kind, id, label, profile));
+}
+
+/** Takes a key off the token. */
+export function destroy(session: Session, name: KeyName): void {
+  findKey(session, name).destroy();
+  if (name.kind === "ed25519") findKey(session, name, ObjectClass.PUBLIC_KEY).destroy();
 }

@@ -44,6 +44,7 @@ export class Lane {
     this.#place = this.#open();
   }
 
+  /** In place of the key that had this index before. @throws HsmError */
   addKey(index: number, id: string, handle: string, probe: Probe): void {
     const key: LaneKey = { id, probe, original: Buffer.from(handle, "hex"), copy: undefined };
     try {
@@ -53,7 +54,9 @@ export class Lane {
       this.#renew();
       throw toHsmError("open key in a lane", error, this.#profile);
     }
+    const before = this.#keys.get(index);
     this.#keys.set(index, key);
+    this.#try("C_DestroyObject", () => before?.copy?.destroy());
   }
 
   dropKey(index: number): void {

@@ -8,7 +8,7 @@ interface Entry {
   readonly index: number;
   readonly key: OpenKey;
   found: FoundKey;
-  /** Why the key can't be used since the token came back. */
+  /** Why the key can't be used: its token object is gone, or another one. */
   lost: HsmError | undefined;
 }
 
@@ -50,35 +50,37 @@ export class OpenKeys {
 
   /** Finds, verifies, and adds to every lane. @throws HsmError */
   async open(name: KeyName): Promise<OpenKey> {
-    const before = this.#byId.get(name.id);
-    if (before !== undefined && before.key.kind !== name.kind) throw new HsmError("integrity", `key ${name.id} is of kind ${before.key.kind}`);
-    if (before !== undefined && before.lost === undefined) return before.key;
-    const found = await this.#link.call("openKey", { id: name.id, kind: name.kind });
+    const entry = this.#byId.get(name.id);
+    return entry !== undefined && entry.key.kind === name.kind && entry.lost === undefined ? entry.key : await this.verify(name);
+  }
+
+  /**
+   * As `open`; a key that is open already is looked up on the token again, and must be the same one. Lanes can't tell: their copies work on
+   * when the token object is gone. @throws HsmError; after "integrity" the key is not used any more, until it verifies again
+   */
+  async verify(name: KeyName): Promise<OpenKey> {
+    const { id, kind } = name;
+    const before = this.#byId.get(id);
+    if (before !== undefined && before.key.kind !== kind) throw new HsmError("integrity", `key ${id} is of kind ${before.key.kind}`);
     if (before !== undefined) {
-      await this.#readmit(before, found);
+      await this.#verifyAgain(before, before.lost !== undefined);
       return before.key;
     }
+    const found = await this.#link.call("openKey", { id, kind, before: undefined });
     this.#indexes += 1;
     const index = this.#indexes;
-    await this.#lanes.addKey({ index, id: name.id, handle: found.handle, probe: found.probe });
+    await this.#lanes.addKey({ index, id, handle: found.handle, probe: found.probe });
     const { label, checkValue } = found.description;
-    const key: OpenKey = Object.freeze({ id: name.id, kind: name.kind, label, checkValue });
+    const key: OpenKey = Object.freeze({ id, kind, label, checkValue });
     const entry: Entry = { index, key, found, lost: undefined };
-    this.#byId.set(name.id, entry);
+    this.#byId.set(id, entry);
     this.#byKey.set(key, entry);
     return key;
   }
 
   /** Opens all keys again after the token came back. A key that is missing or another one is lost; the others go on. */
   async reopen(): Promise<void> {
-    for (const entry of this.#byId.values()) {
-      try {
-        await this.#readmit(entry, await this.#link.call("openKey", { id: entry.key.id, kind: entry.key.kind }));
-      } catch (error) {
-        if (!(error instanceof HsmError) || error.errorClass !== "integrity") throw error;
-        entry.lost = error;
-      }
-    }
+    for (const entry of this.#byId.values()) await this.#losing(() => this.#verifyAgain(entry, true));
   }
 
   /** Lets every lane go of a key. */
@@ -98,17 +100,38 @@ export class OpenKeys {
       await this.#link.call("check", entry === undefined ? { handle: undefined } : entry.found);
       await this.#lanes.check(entry?.index);
     } catch (error) {
+      const aside = !(error instanceof HsmError) || error.errorClass === "timeout" || error.errorClass === "device";
+      if (!aside && entry !== undefined && (await this.#losing(() => this.#verifyAgain(entry, false)))) return;
       throw asDeviceError(error);
     }
   }
 
-  async #readmit(entry: Entry, found: FoundKey): Promise<void> {
-    if (found.description.checkValue !== entry.key.checkValue) {
-      throw new HsmError("integrity", `key ${entry.key.id} has another check value than before`);
+  /** @param toLanes whether the lanes don't have the key, or not as it is now */
+  async #verifyAgain(entry: Entry, toLanes: boolean): Promise<void> {
+    const { id, kind, checkValue } = entry.key;
+    try {
+      const found = await this.#link.call("openKey", { id, kind, before: entry.found.probe });
+      if (found.description.checkValue !== checkValue) throw new HsmError("integrity", `key ${id} has another check value than before`);
+      if (toLanes || found.handle !== entry.found.handle) {
+        await this.#lanes.addKey({ index: entry.index, id, handle: found.handle, probe: found.probe });
+      }
+      entry.found = found;
+      entry.lost = undefined;
+    } catch (error) {
+      if (error instanceof HsmError && error.errorClass === "integrity") entry.lost = error;
+      throw error;
     }
-    await this.#lanes.addKey({ index: entry.index, id: entry.key.id, handle: found.handle, probe: found.probe });
-    entry.found = found;
-    entry.lost = undefined;
+  }
+
+  /** Whether `work` found that a key is lost, which is of no concern to the others. @throws what else `work` throws */
+  async #losing(work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return false;
+    } catch (error) {
+      if (error instanceof HsmError && error.errorClass === "integrity") return true;
+      throw error;
+    }
   }
 }
 

@@ -1,8 +1,9 @@
-import { fork, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { workInSecondProcess } from "../test/support/second-process.js";
 import { CountingGuard, freshToken, silentObserver, type FreshToken } from "../test/support/token.js";
 import { openHsm } from "./driver.js";
 import type { Hsm, KeyMaker } from "./hsm.js";
@@ -26,18 +27,7 @@ describe("an HSM and several processes", () => {
   let hsm: (Hsm & KeyMaker) | undefined;
   let locker: ChildProcess | undefined;
 
-  const inSecondProcess = async (work: SecondProcessOrder["work"]): Promise<Record<string, string>> => {
-    const child = fork(new URL("./second-process.js", import.meta.url), { execArgv: [] });
-    const order: SecondProcessOrder = { options: { ...token.options, pin: token.options.pin.open() }, work };
-    const exit = once(child, "exit");
-    child.send(order);
-    const [answer] = (await Promise.race([once(child, "message"), exit])) as [Record<string, string> | number | null];
-    if (typeof answer !== "object" || answer === null) throw new Error("the second process ended without an answer");
-    child.disconnect();
-    await exit;
-    expect(answer).not.toHaveProperty("failure");
-    return answer;
-  };
+  const inSecondProcess = (work: SecondProcessOrder["work"]) => workInSecondProcess(token.options, work);
 
   beforeEach(async () => {
     token = await freshToken({ call_ms: 2000 });

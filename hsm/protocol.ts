@@ -32,7 +32,8 @@ export interface ControlCalls {
   initialize(place: { library: string; provider: string; tokenLabel: string }): TokenPlace;
   /** Whether the PIN was accepted. */
   login(input: { pin: string }): boolean;
-  openKey(name: KeyName): FoundKey;
+  /** `before`: the known answer that the key gave when it was opened first, which it must give still. */
+  openKey(input: KeyName & { before: Probe | undefined }): FoundKey;
   describeKey(name: KeyName): KeyDescription;
   listKeys(input: object): KeyDescription[];
   /** The known-answer operation on the token object; without a key: whether the token answers and the login stands. */

@@ -1,10 +1,12 @@
-import { Module, SessionFlag } from "graphene-pk11";
+import { Module, SessionFlag, type Session } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
 import { Secret } from "../src/secret.js";
 import { openHsm } from "./driver.js";
 import type { KeyName } from "./hsm.js";
+import { destroy, findKey, generate, readAttributes } from "./key-object.js";
 import { setLibraryEnvironment } from "./library-environment.js";
 import type { HsmOptions } from "./options.js";
+import { profileOf } from "./profiles.js";
 
 /** What the tests ask of a second process on the same token: this file, run by fork(). One order, one answer. */
 export interface SecondProcessOrder {
@@ -12,12 +14,17 @@ export interface SecondProcessOrder {
   readonly work:
     | { readonly kind: "reseal"; readonly aes: KeyName; readonly hmac: KeyName; readonly sealed: string; readonly aad: string }
     | { readonly kind: "destroy"; readonly name: KeyName }
+    | { readonly kind: "swap"; readonly names: readonly KeyName[] }
     | { readonly kind: "set-pin"; readonly pin: string };
 }
 
 async function answer({ options, work }: SecondProcessOrder): Promise<Record<string, string>> {
   if (work.kind === "set-pin") {
-    setPin(options, work.pin);
+    atToken(options, (session) => session.setPin(options.pin, work.pin));
+    return {};
+  }
+  if (work.kind === "swap") {
+    atToken(options, (session) => work.names.forEach((name) => swap(session, name)));
     return {};
   }
   const guard = { attempt: async (_: string, login: () => Promise<boolean>) => void (await login()) };
@@ -38,7 +45,8 @@ async function answer({ options, work }: SecondProcessOrder): Promise<Record<str
   }
 }
 
-function setPin({ library, softhsmConf, tokenLabel, pin }: SecondProcessOrder["options"], next: string): void {
+/** What one who has the PIN can do without Cardex. */
+function atToken({ library, softhsmConf, tokenLabel, pin }: SecondProcessOrder["options"], work: (session: Session) => void): void {
   setLibraryEnvironment(softhsmConf);
   const module = Module.load(library);
   module.initialize({ flags: pkcs11.CKF_OS_LOCKING_OK });
@@ -46,8 +54,15 @@ function setPin({ library, softhsmConf, tokenLabel, pin }: SecondProcessOrder["o
   if (slot === undefined) throw new Error("no such token");
   const session = slot.open(SessionFlag.SERIAL_SESSION | SessionFlag.RW_SESSION);
   session.login(pin);
-  session.setPin(pin, next);
+  work(session);
   module.finalize();
+}
+
+/** Puts another good key in a key's place: same CKA_ID, label and attributes. */
+function swap(session: Session, name: KeyName): void {
+  const { label } = readAttributes(findKey(session, name), name.kind);
+  destroy(session, name);
+  generate({ session, profile: profileOf("softhsm2") }, name.kind, Buffer.from(name.id, "hex"), label);
 }
 
 // The listener stays, and with it this process, until the parent has the answer and disconnects: the news of an exit can overtake a message.

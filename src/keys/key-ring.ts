@@ -51,6 +51,8 @@ export class KeyRing {
   readonly #loaded = new Map<string, Promise<Loaded>>();
   readonly #installation = new Map<InstallationPurpose, RegisteredKey>();
   readonly #ready = new Map<string, VersionedKey>();
+  /** By key ID: did not verify, was alerted, and is not used until `verify` finds it in order. */
+  readonly #refused = new Map<string, RegisteredKey>();
   readonly #active = new LRUCache<string, Promise<VersionedKey>>({ max: tenantsKept_max, ttl: activeKept_ms });
   readonly #versions = new LRUCache<string, Promise<OpenKey>>({ max: tenantsKept_max });
 
@@ -118,27 +120,25 @@ export class KeyRing {
   }
 
   /**
-   * Verifies every loaded key again (PCI DSS 3.7.7: at intervals). One that does not verify is not used any more.
+   * Verifies every key again, on the token (PCI DSS 3.7.7: at intervals). One that does not verify is not used any more and alerts,
+   * once, until it verifies again.
    * @returns the number of keys that did not verify
-   * @throws HsmError if the HSM is away
+   * @throws HsmError of the first key that could not be looked at, after all the others
    */
   async verify(): Promise<number> {
-    let failed = 0;
-    for (const [keyId, loading] of this.#loaded) {
-      const loaded = await loading.catch(() => undefined);
-      if (loaded === undefined) continue;
+    const loaded = (await Promise.allSettled(this.#loaded.values())).flatMap((each) => (each.status === "fulfilled" ? [each.value.registered] : []));
+    let refused = 0;
+    const errors: unknown[] = [];
+    for (const registered of [...loaded, ...this.#refused.values()]) {
       try {
-        await this.#verify(loaded.registered);
+        await this.#admit(registered);
       } catch (error) {
-        if (!(error instanceof Failure)) throw error;
-        failed += 1;
-        this.#loaded.delete(keyId);
-        this.#ready.delete(keyId);
-        this.#active.clear();
-        this.#versions.clear();
+        if (error instanceof Failure) refused += 1;
+        else errors.push(error);
       }
     }
-    return failed;
+    if (errors.length > 0) throw errors[0];
+    return refused;
   }
 
   #installed(purpose: InstallationPurpose): VersionedKey {
@@ -149,32 +149,53 @@ export class KeyRing {
   }
 
   #load(registered: RegisteredKey): Promise<Loaded> {
-    const before = this.#loaded.get(registered.keyId);
+    const { keyId } = registered;
+    if (this.#refused.has(keyId)) {
+      // What the register says now, so that a correction there is seen by the next verification.
+      this.#refused.set(keyId, registered);
+      return Promise.reject(notVerified());
+    }
+    const before = this.#loaded.get(keyId);
     if (before !== undefined) return before;
-    const loading = this.#verify(registered).then((key): Loaded => {
-      const versioned = { version: registered.version, key, keyId: registered.keyId, publicKey: registered.publicKey ?? undefined };
-      this.#ready.set(registered.keyId, versioned);
-      return { registered, versioned };
+    const loading = this.#admit(registered);
+    this.#loaded.set(keyId, loading);
+    loading.catch(() => {
+      if (this.#loaded.get(keyId) === loading) this.#loaded.delete(keyId);
     });
-    this.#loaded.set(registered.keyId, loading);
-    loading.catch(() => this.#loaded.delete(registered.keyId));
     return loading;
   }
 
   /** @throws Failure INTEGRITY, after the alert; HsmError of other classes */
-  async #verify(registered: RegisteredKey): Promise<OpenKey> {
+  async #admit(registered: RegisteredKey): Promise<Loaded> {
+    const { keyId, version, publicKey } = registered;
+    const key = await this.#verifyOnToken(registered);
+    const versioned = { version, key, keyId, publicKey: publicKey ?? undefined };
+    this.#ready.set(keyId, versioned);
+    const loaded = { registered, versioned };
+    if (this.#refused.delete(keyId)) this.#loaded.set(keyId, Promise.resolve(loaded));
+    return loaded;
+  }
+
+  async #verifyOnToken(registered: RegisteredKey): Promise<OpenKey> {
     try {
-      const key = await this.#hsm.openKey({ id: registered.ckaId, kind: registered.kind });
+      const key = await this.#hsm.verifyKey({ id: registered.ckaId, kind: registered.kind });
       if (await isRegisteredKey(this.#hsm, key, registered)) return key;
     } catch (error) {
       if (!(error instanceof HsmError) || error.errorClass !== "integrity") throw error;
-      throw this.#alert(registered, error.message, error);
+      throw this.#refuse(registered, error.message, error);
     }
-    throw this.#alert(registered, "it is not the registered key", undefined);
+    throw this.#refuse(registered, "it is not the registered key", undefined);
   }
 
-  #alert({ keyId, purpose, tenant, version }: RegisteredKey, found: string, cause: unknown): Failure {
-    this.#onAlert({ name: "key_not_verified", keyId, purpose, tenant, version, cause: found });
+  /** Takes a key out of use. Alerts, unless it is out of use already. */
+  #refuse(registered: RegisteredKey, found: string, cause: unknown): Failure {
+    const { keyId, purpose, tenant, version } = registered;
+    this.#loaded.delete(keyId);
+    this.#ready.delete(keyId);
+    this.#active.clear();
+    this.#versions.clear();
+    if (!this.#refused.has(keyId)) this.#onAlert({ name: "key_not_verified", keyId, purpose, tenant, version, cause: found });
+    this.#refused.set(keyId, registered);
     return notVerified(cause);
   }
 }
