@@ -1,4 +1,5 @@
 import type { Queryable, Statement } from "./database.js";
+import { joinByKey } from "./join-by-key.js";
 
 /** A card's row without what is sealed. */
 export interface CardRow {
@@ -38,23 +39,24 @@ export interface TenantKey {
 const columns = `c.tenant, c.card_id::text, c.bin, c.last_four, c.pan_length, c.brand, c.type, c.country, c.expiry, c.status,
   c.version::text, c.created_at, c.updated_at`;
 
+const alive = "t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp()) and (t.uses_max = 0 or t.uses_left > 0)";
+
 const FIND_BY_CODE: Statement = {
   name: "cards_by_code",
   text: `select q.position::int as position, ${columns}, cur.code as current_code, i.expires_at as code_expires_at
     from unnest($1::int[], $2::text[], $3::text[]) as q (position, tenant, code)
-    join index_codes i on i.tenant = q.tenant and i.code = q.code and (i.expires_at is null or i.expires_at > clock_timestamp())
-    join cards c on c.tenant = i.tenant and c.card_id = i.card_id
-    join index_codes cur on cur.tenant = c.tenant and cur.card_id = c.card_id and cur.expires_at is null`,
+    ${joinByKey("index_codes", "i", "i.tenant = q.tenant and i.code = q.code and (i.expires_at is null or i.expires_at > clock_timestamp())")}
+    ${joinByKey("cards", "c", "c.tenant = i.tenant and c.card_id = i.card_id")}
+    ${joinByKey("index_codes", "cur", "cur.tenant = c.tenant and cur.card_id = c.card_id and cur.expires_at is null")}`,
 };
 
 const FIND_BY_TOKEN: Statement = {
   name: "cards_by_token",
   text: `select q.position::int as position, ${columns}, cur.code as current_code, null::timestamptz as code_expires_at
     from unnest($1::int[], $2::text[], $3::text[]) as q (position, tenant, token)
-    join tokens t on t.tenant = q.tenant and t.token = q.token and t.revoked_at is null
-      and (t.expires_at is null or t.expires_at > clock_timestamp()) and (t.uses_max = 0 or t.uses_left > 0)
-    join cards c on c.tenant = t.tenant and c.card_id = t.card_id
-    join index_codes cur on cur.tenant = c.tenant and cur.card_id = c.card_id and cur.expires_at is null`,
+    ${joinByKey("tokens", "t", `t.tenant = q.tenant and t.token = q.token and ${alive}`)}
+    ${joinByKey("cards", "c", "c.tenant = t.tenant and c.card_id = t.card_id")}
+    ${joinByKey("index_codes", "cur", "cur.tenant = c.tenant and cur.card_id = c.card_id and cur.expires_at is null")}`,
 };
 
 const LOCK: Statement = {

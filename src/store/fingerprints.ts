@@ -1,5 +1,6 @@
 import { type CardRef, type CardRow, refKey } from "./cards.js";
 import type { Queryable, Statement } from "./database.js";
+import { joinByKey } from "./join-by-key.js";
 
 /** A card to insert, with the fingerprint that makes it unique. */
 export interface NewCard extends CardRef {
@@ -34,9 +35,9 @@ const FIND_CARDS: Statement = {
   text: `select f.key_version, f.fingerprint, c.tenant, c.card_id::text, c.bin, c.last_four, c.pan_length, c.brand, c.type, c.country, c.expiry,
       c.status, c.version::text, c.created_at, c.updated_at, i.code as index_code
     from unnest($1::text[], $2::int[], $3::bytea[]) as q (tenant, key_version, fingerprint)
-    join card_fingerprints f on f.tenant = q.tenant and f.key_version = q.key_version and f.fingerprint = q.fingerprint
-    join cards c on c.tenant = f.tenant and c.card_id = f.card_id
-    join index_codes i on i.tenant = c.tenant and i.card_id = c.card_id and i.expires_at is null`,
+    ${joinByKey("card_fingerprints", "f", "f.tenant = q.tenant and f.key_version = q.key_version and f.fingerprint = q.fingerprint")}
+    ${joinByKey("cards", "c", "c.tenant = f.tenant and c.card_id = f.card_id")}
+    ${joinByKey("index_codes", "i", "i.tenant = c.tenant and i.card_id = c.card_id and i.expires_at is null")}`,
 };
 const INSERT_FINGERPRINTS: Statement = {
   name: "fingerprints_insert_fingerprints",

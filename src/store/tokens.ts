@@ -1,5 +1,6 @@
 import { type CardRef, refKey } from "./cards.js";
 import type { Queryable, Statement } from "./database.js";
+import { joinByKey } from "./join-by-key.js";
 
 /** Identity of a token: never without its tenant. */
 export interface TokenRef {
@@ -46,8 +47,8 @@ export interface InsertedToken {
 const state = `t.tenant, t.token, t.card_id::text, t.scope, t.revoked_at is not null as revoked,
   coalesce(t.expires_at <= clock_timestamp(), false) as expired, t.uses_max, t.uses_left, c.status, c.expiry`;
 const asked = `from unnest($1::text[], $2::text[]) as q (tenant, token)
-  join tokens t on t.tenant = q.tenant and t.token = q.token
-  join cards c on c.tenant = t.tenant and c.card_id = t.card_id`;
+  ${joinByKey("tokens", "t", "t.tenant = q.tenant and t.token = q.token")}
+  ${joinByKey("cards", "c", "c.tenant = t.tenant and c.card_id = t.card_id")}`;
 
 const SECRETS: Statement = { name: "tokens_secrets", text: `select ${state}, c.sealed ${asked}` };
 const STATES: Statement = { name: "tokens_states", text: `select ${state} ${asked}` };
