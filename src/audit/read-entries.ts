@@ -1,6 +1,7 @@
 import { invalidField } from "../failure.js";
 import { type EntryFilter, type EntryPoint, type HeadRow, listEntries, listStreams, logHeads, readStream } from "../store/audit.js";
 import type { Database } from "../store/database.js";
+import { isMoment } from "../store/moment.js";
 
 /** One page of a log. */
 export interface EntryPage {
@@ -68,7 +69,7 @@ export async function* exportEntries(
 
 function readPoint(token: string): EntryPoint {
   const [at, stream, seq] = decode(token, "page_token");
-  if (typeof at === "string" && /^[0-9 :.+-]{19,40}$/.test(at) && isUuid(stream) && isSequence(seq)) return { at, stream, seq };
+  if (isMoment(at) && isUuid(stream) && isSequence(seq)) return { at, stream, seq };
   throw invalidField("page_token", "is not one that this server gave; start without it");
 }
 

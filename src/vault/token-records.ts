@@ -9,6 +9,7 @@ import type { KeyRing } from "../keys/key-ring.js";
 import { makeClaim } from "../keys/request-claim.js";
 import type { CardRef } from "../store/cards.js";
 import type { Database } from "../store/database.js";
+import { isMoment } from "../store/moment.js";
 import { answerClaims, type Claim, claimRequests, dropClaims } from "../store/requests.js";
 import { describeToken, listTokens, revokeTokens, type TokenDescription } from "../store/tokens.js";
 
@@ -59,8 +60,9 @@ export class TokenRecords {
 function readPageToken(text: string): { createdAt: string; token: string } {
   try {
     const value: unknown = JSON.parse(Buffer.from(text, "base64url").toString("utf8"));
-    if (Array.isArray(value) && typeof value[0] === "string" && typeof value[1] === "string" && /^[0-9 :.+-]{19,40}$/.test(value[0])) {
-      return { createdAt: value[0], token: value[1] };
+    if (Array.isArray(value)) {
+      const [createdAt, token] = value as unknown[];
+      if (isMoment(createdAt) && typeof token === "string" && /^[a-z0-9_]{1,64}$/.test(token)) return { createdAt, token };
     }
   } catch {
     // Not JSON: answered below.
