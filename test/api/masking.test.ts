@@ -38,7 +38,7 @@ const requests: Readonly<Record<string, (card: Known) => Message>> = {
   BatchGetCards: ({ token }) => requestOf(cardMethods.batchGetCards, { cards: [{ key: { case: "token", value: token } }] }),
   SetCardStatus: ({ token }) => requestOf(cardMethods.setCardStatus, { card: { key: { case: "token", value: token } }, status: 2 }),
   RotateIndexCode: ({ token }) => requestOf(cardMethods.rotateIndexCode, { card: { key: { case: "token", value: token } } }),
-  ListEntries: () => requestOf(AuditService.method.listEntries, { pageSize: 1000 }),
+  ListEntries: () => requestOf(AuditService.method.listEntries, { pageSize: 200 }),
   ExportEntries: () => requestOf(AuditService.method.exportEntries, {}),
 };
 
@@ -153,9 +153,8 @@ describe("PCI DSS 3.4.1: a PAN is masked wherever a role need not see it", () =>
         const visible = Math.max(pan.truncated.bin.length, pan.truncated.lastFour.length);
         for (const service of services) {
           for (const method of service.methods) {
+            const request = requests[method.name]?.(await tokenized(pan)) ?? create(method.input);
             for (const role of roles) {
-              const card = await tokenized(pan);
-              const request = requests[method.name]?.(card) ?? create(method.input);
               const ended = await callerOf(role).end(method, request);
               if (ended.code === "OK") answered.add(`${role} ${method.name}`);
               for (const { at, text, random } of textsOfCall(method, ended)) {
@@ -165,7 +164,7 @@ describe("PCI DSS 3.4.1: a PAN is masked wherever a role need not see it", () =>
           }
         }
       }),
-      { numRuns: 4 },
+      { numRuns: 3 },
     );
     // The property is about answers: these are those that there were.
     const seen = (role: Role): string[] => [...answered].filter((each) => each.startsWith(`${role} `)).map((each) => each.slice(role.length + 1)).toSorted();
