@@ -219,6 +219,7 @@ class Driver implements Hsm, KeyMaker {
 
   /** Drains, finalizes, initializes, logs in once, reopens the keys; again and again, until it works, the PIN is refused, or close. */
   async #reconnect(): Promise<void> {
+    let told: string | undefined;
     for (let wait_ms = backoffFirst_ms; !this.#closing.signal.aborted; wait_ms = Math.min(wait_ms * 2, backoffLast_ms)) {
       try {
         await this.#lanes.stop(this.#options.call_ms);
@@ -230,7 +231,9 @@ class Driver implements Hsm, KeyMaker {
       } catch (error) {
         if (error instanceof HsmError && error.errorClass === "timeout") return this.#fail(error);
         if (this.#link.refused) return this.#change("login-refused", error);
-        this.#observer.stateChanged("recovering", error);
+        const reason = error instanceof Error ? error.message : "";
+        if (reason !== told) this.#observer.stateChanged("recovering", error);
+        told = reason;
       }
       await sleep(wait_ms, undefined, { signal: this.#closing.signal }).catch(() => undefined);
     }

@@ -37,7 +37,7 @@ export function hsmOptions(config: Pick<Config, "profile" | "hsm" | "limits">, p
 export interface HsmObserver {
   /** A native call does not return. It blocks the end of its thread, so only SIGKILL ends the process. */
   hung(): void;
-  /** The state changed; `cause` is the error that made it. */
+  /** The state changed, or what keeps the HSM from recovering did; `cause` is the error that made it. */
   stateChanged(state: HsmHealth["state"], cause: unknown): void;
   /** A group of operations came back. */
   grouped?(operations: number, duration_ms: number): void;
