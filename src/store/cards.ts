@@ -83,7 +83,8 @@ const RETIRE_CODES: Statement = {
   name: "cards_retire_codes",
   text: `update index_codes i set expires_at = clock_timestamp() + make_interval(secs => q.grace_s)
     from unnest($1::text[], $2::uuid[], $3::float8[]) as q (tenant, card_id, grace_s)
-    where i.tenant = q.tenant and i.card_id = q.card_id and i.expires_at is null
+    ${joinByKey("index_codes", "cur", "cur.tenant = q.tenant and cur.card_id = q.card_id and cur.expires_at is null")}
+    where i.tenant = cur.tenant and i.code = cur.code
     returning i.tenant, i.card_id::text, i.code, i.expires_at`,
 };
 

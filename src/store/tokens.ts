@@ -66,8 +66,7 @@ const FIND_REUSED: Statement = {
   name: "tokens_find_reused",
   text: `select t.tenant, t.card_id::text, t.scope, t.format, t.keep_last_four, t.token
     from unnest($1::text[], $2::uuid[], $3::text[], $4::smallint[], $5::bool[]) as q (tenant, card_id, scope, format, keep_last_four)
-    join tokens t on t.tenant = q.tenant and t.card_id = q.card_id and t.scope = q.scope and t.format = q.format
-      and t.keep_last_four = q.keep_last_four and t.reused and t.revoked_at is null`,
+    ${joinByKey("tokens", "t", "t.tenant = q.tenant and t.card_id = q.card_id and t.scope = q.scope and t.format = q.format and t.keep_last_four = q.keep_last_four and t.reused and t.revoked_at is null")}`,
 };
 const INSERT: Statement = {
   name: "tokens_insert",
@@ -82,7 +81,7 @@ const INSERT: Statement = {
 
 const described = `t.tenant, t.token, t.format, t.keep_last_four, t.scope, t.reused, t.external_reference, t.created_at, t.created_at::text as created_at_exact,
   t.expires_at, coalesce(t.expires_at <= clock_timestamp(), false) as expired, t.uses_max, t.uses_left, t.revoked_at, t.card_id::text, i.code as index_code
-  from tokens t join index_codes i on i.tenant = t.tenant and i.card_id = t.card_id and i.expires_at is null`;
+  from tokens t ${joinByKey("index_codes", "i", "i.tenant = t.tenant and i.card_id = t.card_id and i.expires_at is null")}`;
 
 const DESCRIBE: Statement = { name: "tokens_describe", text: `select ${described} where t.tenant = $1 and t.token = $2` };
 const LIST: Statement = {
