@@ -128,6 +128,9 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     limits,
   });
 
+  // Before anybody is let in.
+  await journal.event("audit.start", where);
+  started = true;
   const server = await startServer({
     config,
     log,
@@ -162,8 +165,6 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     alerts: () => alerts.raised,
   });
   onStop(() => probe.close());
-  await journal.event("audit.start", where);
-  started = true;
   log.info({ port: server.address.port, probe: probe.address.port, profile: config.profile, provider: config.hsm.provider }, "ready");
 }
 
