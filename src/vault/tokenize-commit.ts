@@ -15,9 +15,16 @@ import { insertTokens } from "../store/tokens.js";
 import { isLater, type PreparedItem } from "./tokenize-prepare.js";
 import type { TokenizeAnswer } from "./tokenize-request.js";
 
+/** What one call brings to the transaction. */
+export interface TokenizeWork {
+  readonly items: readonly PreparedItem[];
+  /** Why other items of the call never came so far; for the entry only. */
+  readonly refused: readonly unknown[];
+}
+
 /** An item of some job, on its way through the transaction. */
 interface Step {
-  readonly job: Job<readonly PreparedItem[]>;
+  readonly job: Job<TokenizeWork>;
   readonly item: PreparedItem;
   result: Settled<TokenizeAnswer> | undefined;
   /** The answer is that of this earlier step, which has the same request_id. */
@@ -33,11 +40,11 @@ const settledError = (error: unknown): Settled<never> => ({ ok: false, error });
  * forward, index codes and tokens inserted, events written, answers kept. An item that was prepared for another card than it
  * turns out to be (the same PAN arrived elsewhere meanwhile, and its name must be sealed for that card) answers Stale.
  */
-export function tokenizeKind(kept_hours: number): WorkKind<readonly PreparedItem[], readonly Settled<TokenizeAnswer>[]> {
+export function tokenizeKind(kept_hours: number): WorkKind<TokenizeWork, readonly Settled<TokenizeAnswer>[]> {
   return {
     name: "vault tokenize",
     run: async (tx, jobs) => {
-      const steps = jobs.flatMap((job) => job.input.map((item): Step => ({ job, item, result: undefined, sameAs: undefined, fresh: false, repeat: false })));
+      const steps = jobs.flatMap((job) => job.input.items.map((item): Step => ({ job, item, result: undefined, sameAs: undefined, fresh: false, repeat: false })));
       await claim(tx, steps, kept_hours);
       const cards = await findOrInsert(tx, open(steps));
       await insertTokensOf(tx, open(steps), cards);
@@ -260,22 +267,25 @@ async function finish(tx: Queryable, steps: readonly Step[]): Promise<void> {
   );
 }
 
-/** One item alone fails as a call; items of a batch fail in their places. */
-function verdictOf(job: Job<readonly PreparedItem[]>, steps: readonly Step[]): Verdict<readonly Settled<TokenizeAnswer>[]> {
+/** One item alone fails as a call; items of a batch fail in their places. Where nothing but stale items came there is nothing to tell yet. */
+function verdictOf(job: Job<TokenizeWork>, steps: readonly Step[]): Verdict<readonly Settled<TokenizeAnswer>[]> {
   const results = steps.map((step) => step.result ?? settledError(new Stale("no result")));
-  job.call.resources = steps.flatMap((step, i): Resource[] => {
+  if (results.length > 0 && results.every((result) => !result.ok && result.error instanceof Stale)) return { kind: "stale" };
+  const committed = steps.flatMap((step, i): Resource[] => {
     const result = results[i];
     if (result?.ok === true) {
       const { token, indexCode, cardId: card } = result.value;
       return [{ token, indexCode, card, outcome: "done", ...(step.repeat ? { reason: "repeat" } : {}) }];
     }
-    if (result?.error instanceof Stale) return [];
-    return [{ outcome: "failed", reason: result?.error instanceof Failure ? (result.error.inner ?? result.error.reason) : "INTERNAL" }];
+    return result?.error instanceof Stale ? [] : [refusedResource(result?.error)];
   });
+  job.call.resources = [...committed, ...job.input.refused.map(refusedResource)];
   const only = results.length === 1 ? results[0] : undefined;
-  if (only?.ok === false) {
-    if (only.error instanceof Stale) return { kind: "stale" };
-    if (only.error instanceof Failure && job.call.rpc.endsWith("/Tokenize")) return { kind: "failed", failure: only.error };
-  }
+  if (only?.ok === false && only.error instanceof Failure && job.call.rpc.endsWith("/Tokenize")) return { kind: "failed", failure: only.error };
   return { kind: "done", value: results, outcome: results.some((result) => result.ok) ? "done" : "failed" };
+}
+
+function refusedResource(error: unknown): Resource {
+  if (!(error instanceof Failure)) return { outcome: "failed", reason: "INTERNAL" };
+  return { outcome: error.reason === "INVALID_FIELD" ? "malformed" : "failed", reason: error.inner ?? error.reason };
 }

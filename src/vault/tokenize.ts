@@ -39,19 +39,23 @@ export class Tokenizer {
    */
   async tokenize(call: Call, requests: readonly (TokenizeRequest | Failure)[]): Promise<Settled<TokenizeAnswer>[]> {
     const results: (Settled<TokenizeAnswer> | undefined)[] = requests.map((request) => (request instanceof Failure ? { ok: false, error: request } : undefined));
+    let untold: unknown[] = requests.filter((request) => request instanceof Failure);
     for (let retry = 0; retry <= retries_max; retry++) {
       const open = requests.flatMap((request, i) => (results[i] === undefined && !(request instanceof Failure) ? [{ i, request }] : []));
-      if (open.length === 0) break;
+      if (open.length === 0 && untold.length === 0) break;
       const prepared = await Promise.all(open.map(({ request }) => this.#prepare(call, request)));
-      for (const [at, each] of prepared.entries()) if (!each.ok) results[(open[at] as { i: number }).i] = each;
-      await this.#commit(
-        call,
-        open.flatMap(({ i }, at) => {
-          const each = prepared[at];
-          return each?.ok === true ? [{ i, item: each.value }] : [];
-        }),
-        results,
-      );
+      const ready: { readonly i: number; readonly item: PreparedItem }[] = [];
+      for (const [at, { i }] of open.entries()) {
+        const each = prepared[at];
+        if (each?.ok === true) ready.push({ i, item: each.value });
+        else if (each !== undefined) {
+          results[i] = each;
+          untold.push(each.error);
+        }
+      }
+      // The one item of a Tokenize fails as the call, which the edge audits.
+      if (ready.length === 0 && call.rpc.endsWith("/Tokenize")) break;
+      if (await this.#commit(call, ready, untold, results)) untold = [];
     }
     return results.map((result) => result ?? { ok: false, error: new Failure("STORE_UNAVAILABLE", "too many tries; try again", { retryAfter_ms: 100 }) });
   }
@@ -65,20 +69,23 @@ export class Tokenizer {
     }
   }
 
-  async #commit(call: Call, items: readonly { readonly i: number; readonly item: PreparedItem }[], results: (Settled<TokenizeAnswer> | undefined)[]): Promise<void> {
-    if (items.length === 0) return;
+  /** @returns whether an entry was committed; false: every item is stale */
+  async #commit(
+    call: Call,
+    ready: readonly { readonly i: number; readonly item: PreparedItem }[],
+    refused: readonly unknown[],
+    results: (Settled<TokenizeAnswer> | undefined)[],
+  ): Promise<boolean> {
     try {
-      const answers = await this.#mutations.submit(
-        this.#kind,
-        call,
-        items.map(({ item }) => item),
-      );
-      for (const [at, { i }] of items.entries()) {
+      const answers = await this.#mutations.submit(this.#kind, call, { items: ready.map(({ item }) => item), refused });
+      for (const [at, { i }] of ready.entries()) {
         const answer = answers[at];
         if (answer?.ok === true || !(answer?.error instanceof Stale)) results[i] = answer;
       }
+      return true;
     } catch (error) {
       if (!(error instanceof Stale)) throw error;
+      return false;
     }
   }
 }
