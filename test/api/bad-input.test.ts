@@ -127,7 +127,16 @@ describe("Tokenize refuses, naming the field:", () => {
     [
       "everything that is wrong, at once",
       { requestId: "1", pan: "1", expiry: { year: 2035, month: 13 }, cardholderName: pan, externalReference: pan, options: { format: 9 as TokenFormat, scope: "-", reuse: 9 as TokenReuse, ttl: { seconds: 0n }, maxUses: -1 } },
-      ...["request_id", "pan", "expiry.month", "cardholder_name", "external_reference", "options.format", "options.scope", "options.reuse", "options.ttl", "options.max_uses"],
+      "request_id",
+      "pan",
+      "expiry.month",
+      "cardholder_name",
+      "external_reference",
+      "options.format",
+      "options.scope",
+      "options.reuse",
+      "options.ttl",
+      "options.max_uses",
     ],
   ])("%s", async (_what, wrong, ...fields) => {
     const mark = await log.mark();
@@ -210,7 +219,12 @@ describe("every other RPC refuses, naming the field:", () => {
     [
       "ListEntries with everything wrong",
       () => auditor.refused(listEntries, { filter: { principal: "me", rpc: "Detokenize", token: pan, indexCode: pan, card: "1", outcome: 99 as AuditOutcome } }),
-      ...["filter.principal", "filter.rpc", "filter.token", "filter.index_code", "filter.card", "filter.outcome"],
+      "filter.principal",
+      "filter.rpc",
+      "filter.token",
+      "filter.index_code",
+      "filter.card",
+      "filter.outcome",
     ],
   ])("%s", async (_what, refused, ...fields) => {
     expectInvalid(await refused(), ...fields);
