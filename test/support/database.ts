@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import pg from "pg";
 import { inject } from "vitest";
 import type { Config } from "../../src/config.js";
 import { migrate } from "../../src/store/migrate.js";
+import { asAdmin, type TestCluster } from "./cluster.js";
 
-/** A database of one's own in the cluster of this run. */
+/** A database of one's own. */
 export interface FreshDatabase {
   readonly name: string;
   /** Superuser, connected to this database. */
@@ -19,11 +19,11 @@ export interface FreshDatabase {
   close(): Promise<void>;
 }
 
-/** Makes a new database and, unless told otherwise, migrates it. */
-export async function freshDatabase(options: { migrated?: boolean } = {}): Promise<FreshDatabase> {
-  const cluster = inject("cluster");
+/** Makes a new database, in the cluster of this run unless told otherwise, and migrates it unless told otherwise. */
+export async function freshDatabase(options: { migrated?: boolean; cluster?: TestCluster } = {}): Promise<FreshDatabase> {
+  const { cluster = inject("cluster") } = options;
   const name = `cardex_test_${randomBytes(8).toString("hex")}`;
-  await onCluster(cluster.adminUrl, `CREATE DATABASE ${name}`);
+  await asAdmin(cluster.adminUrl, [`CREATE DATABASE ${name}`]);
   const adminUrl = urlOf(cluster.adminUrl, name);
   if (options.migrated !== false) await migrate(adminUrl);
   return {
@@ -38,7 +38,7 @@ export async function freshDatabase(options: { migrated?: boolean } = {}): Promi
       statement_ms: 5000,
     },
     auditorUrl: urlOf(cluster.adminUrl, name, cluster.auditorLogin, cluster.password),
-    close: () => onCluster(cluster.adminUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`),
+    close: () => asAdmin(cluster.adminUrl, [`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`]),
   };
 }
 
@@ -48,14 +48,4 @@ function urlOf(url: string, database: string, user?: string, password?: string):
   if (user !== undefined) changed.username = user;
   if (password !== undefined) changed.password = password;
   return changed.href;
-}
-
-async function onCluster(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
 }

@@ -21,6 +21,8 @@ export interface InstallationOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Where the servers find the database instead of at this URL: through a proxy. */
   readonly databaseThrough?: (url: string) => Promise<string>;
+  /** An empty database, not migrated; goes with the installation. Default: one of its own in the cluster of this run. */
+  readonly database?: FreshDatabase;
 }
 
 /** One server process of an installation. */
@@ -123,7 +125,7 @@ export async function startInstallation(options: InstallationOptions = {}): Prom
   await chmod(folder, 0o711);
   const layout = layoutOf(folder);
   await makeFolders(layout);
-  const database = await freshDatabase({ migrated: false });
+  const database = options.database ?? (await freshDatabase({ migrated: false }));
   const servers: TestServer[] = [];
   try {
     const url = options.databaseThrough === undefined ? database.service.url : await options.databaseThrough(database.service.url);

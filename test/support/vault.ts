@@ -168,7 +168,7 @@ export function tokenizeRequest(overrides: Partial<TokenizeRequest> = {}): Token
 }
 
 /** Checks every chain in the database, the heads included; answers the parsed entries. */
-export async function verifiedEntries(ground: VaultGround): Promise<Record<string, unknown>[]> {
+export async function verifiedEntries(ground: Pick<VaultGround, "admin">): Promise<Record<string, unknown>[]> {
   const lines = await ground.admin<{ log: string; line: string }>("select log, line from audit_entries order by log, stream, seq");
   const heads = await ground.admin<{ log: string; stream: string; seq: string; hash: Buffer }>("select log, stream, seq, hash from audit_heads");
   for (const log of new Set(lines.map((row) => row.log))) {
