@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
@@ -125,6 +125,14 @@ describe.sequential("an installation is made by commands alone", () => {
     expect(findings.filter(({ result }) => result !== "ok")).toMatchObject([{ result: "warn", what: "server" }]);
     expect(findings.map(({ what }) => what)).toEqual(expect.arrayContaining(["configuration", "server certificate", "PostgreSQL", "clock", "migrations", "audit tables", "HSM token", "key cardex pan acme v1"]));
     expect(code).toBe(exitCodes.ok);
+  });
+
+  it("doctor leaves alone the clients of a state folder whose configuration is another", async () => {
+    const other = join(folder, "other");
+    await mkdir(other);
+    await writeFile(join(other, "client.json"), "{}");
+    const { code, out } = await cardex("doctor", "--config", join(folder, "cardex.json"), "--state", other);
+    expect(code, out).toBe(exitCodes.ok);
   });
 
   it("doctor says what to do about a PIN file that others can read", async () => {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { configFileOf } from "../administration.js";
 import { readClientProfile } from "../../client/profile.js";
 import { checkClientCertificates, checkServerCertificates } from "../doctor/certificates.js";
@@ -40,10 +40,12 @@ export function addDoctor(program: Command, shell: Shell): void {
 
 /** Check after check: what a later one needs has been looked at by an earlier one. */
 async function* examine(shell: Shell, options: DoctorOptions): AsyncGenerator<Finding, void, undefined> {
-  const { config, findings } = checkConfiguration(configFileOf(options));
+  const file = configFileOf(options);
+  const { config, findings } = checkConfiguration(file);
   yield* findings;
   if (config === undefined) return;
-  const profile = await readClientProfile(join(options.state, "client.json"));
+  // The clients of a state folder are those of the configuration that lies in it, and of no other.
+  const profile = dirname(file) === resolve(options.state) ? await readClientProfile(join(options.state, "client.json")) : undefined;
   yield* await checkServerCertificates(config.tls);
   if (profile !== undefined) yield* await checkClientCertificates(profile, config.tls);
   const database = await checkDatabase(config.database);
