@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseConfig } from "../src/config.js";
+import { ConfigError, parseConfig } from "../src/config.js";
 import { Secret } from "../src/secret.js";
 import { hsmOptions } from "./options.js";
 
@@ -22,5 +22,11 @@ describe("the options of the HSM", () => {
 
   it("hold PCI DSS 3.6.1.2: the production profile refuses SoftHSM", () => {
     expect(() => hsmOptions(config("production", "softhsm2"), new Secret("1234"))).toThrow("not a secure cryptographic device");
+  });
+
+  it("name the providers that there are, where the configuration names another", () => {
+    const options = (): unknown => hsmOptions(config("development", "abacus"), new Secret("1234"));
+    expect(options).toThrow(ConfigError);
+    expect(options).toThrow('hsm.provider: no profile "abacus"; there is softhsm2');
   });
 });

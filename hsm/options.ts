@@ -1,6 +1,6 @@
-import type { Config } from "../src/config.js";
+import { type Config, ConfigError } from "../src/config.js";
 import type { Secret } from "../src/secret.js";
-import { HsmError, type HsmHealth } from "./hsm.js";
+import type { HsmHealth } from "./hsm.js";
 import { profileOf } from "./profiles.js";
 
 /** How to reach the token. */
@@ -23,11 +23,14 @@ export interface HsmOptions {
 
 /**
  * The options that a configuration says; `pin` is what `readPin` gave.
- * @throws HsmError "operation" for an unknown provider, and for a software token in production (PCI DSS 3.6.1.2)
+ * @throws ConfigError for an unknown provider, and for a software token in production (PCI DSS 3.6.1.2)
  */
 export function hsmOptions(config: Pick<Config, "profile" | "hsm" | "limits">, pin: Secret): HsmOptions {
-  if (config.profile === "production" && !profileOf(config.hsm.provider).production) {
-    throw new HsmError("operation", `hsm.provider: ${config.hsm.provider} is not a secure cryptographic device; the production profile refuses it`);
+  const { name, production } = profileOf(config.hsm.provider);
+  if (config.profile === "production" && !production) {
+    throw new ConfigError(
+      `hsm.provider: ${name} is not a secure cryptographic device, and the production profile refuses it: name a hardware provider, or set profile to development`,
+    );
   }
   const { provider, library, tokenLabel, softhsmConf, lanes, call_ms } = config.hsm;
   return { provider, library, tokenLabel, pin, softhsmConf, lanes, call_ms, queue_max: config.limits.hsmQueue };

@@ -1,4 +1,5 @@
-import { HsmError, type KeyKind } from "./hsm.js";
+import { ConfigError } from "../src/config.js";
+import type { KeyKind } from "./hsm.js";
 
 /** What differs between providers, as data. Sources: the providers' manuals, and experiments noted in docs/architecture.md. */
 export interface Profile {
@@ -44,9 +45,9 @@ const softhsm2: Profile = {
 
 const profiles: readonly Profile[] = [softhsm2];
 
-/** @throws HsmError "operation" that names the profiles there are */
+/** @throws ConfigError that names the profiles there are */
 export function profileOf(name: string): Profile {
   const profile = profiles.find((each) => each.name === name);
   if (profile !== undefined) return profile;
-  throw new HsmError("operation", `hsm.provider: no profile "${name}"; there is ${profiles.map((each) => each.name).join(", ")}`);
+  throw new ConfigError(`hsm.provider: no profile "${name}"; there is ${profiles.map((each) => each.name).join(", ")}`);
 }
