@@ -50,6 +50,12 @@ export async function refuse(edge: Edge, arrival: Arrival, error: unknown): Prom
     arrival.answer(failure);
     return;
   }
+  // What a transaction that was not committed had said of them did not happen.
+  call.resources = call.resources.map(({ token, indexCode, card }) => ({
+    ...(token === undefined ? {} : { token }),
+    ...(indexCode === undefined ? {} : { indexCode }),
+    ...(card === undefined ? {} : { card }),
+  }));
   try {
     await edge.journal.record(call, outcomeOf(failure.reason), failure);
     arrival.answer(failure);
