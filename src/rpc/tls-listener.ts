@@ -55,7 +55,11 @@ export class TlsListener {
     this.#server.maxConnections = limits.connections;
     this.#server.on("connection", (raw: Socket) => this.#addresses.set(raw, raw.remoteAddress ?? "unknown"));
     this.#server.on("secureConnection", (socket) => this.#accept(socket));
-    this.#server.on("tlsClientError", (error, socket) => this.#refuse(this.#addressOf(socket), handshakeReason(error, socket)));
+    this.#server.on("tlsClientError", (error, socket) => {
+      this.#refuse(this.#addressOf(socket), handshakeReason(error, socket));
+      // Node leaves a socket open whose handshake took too long: it would hold one of the places for good.
+      socket.destroy();
+    });
     this.#server.on("drop", (data) => {
       options.journal.refused({ log: "system", what: "connections", address: data?.remoteAddress ?? "unknown" });
     });
