@@ -20,7 +20,7 @@ const limits = z
     hsmQueue: count(65_536, "HSM operations waiting"),
     lookupQueue: count(65_536, "database lookups waiting"),
     writerQueue: count(8192, "calls waiting for their commit"),
-    writerBatch: count(2000, "calls in one commit"),
+    writerBatch: count(4000, "items in one commit; a single call may have more"),
     tokenizationsPerMaskedPan: count(100, "tokenizations by one principal that share BIN and last four, an hour, in one process"),
     maskedPansWatched: count(200_000, "combinations of principal, BIN and last four that are counted"),
     handshakesRefusedTracked: count(1000, "sources of refused handshakes and calls that are summed a second; the rest in one sum"),

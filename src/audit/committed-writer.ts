@@ -4,18 +4,19 @@ import { clock } from "../clock.js";
 import type { Config } from "../config.js";
 import { Failure, storeUnavailable } from "../failure.js";
 import { appendEntries, HeadMoved, readHeads, readMoment } from "../store/audit.js";
-import { CommitUnknown, WriterConnection } from "../store/writer-connection.js";
+import { isAway } from "../store/database.js";
+import { CommitUnknown, isBusy, WriterConnection } from "../store/writer-connection.js";
 import type { EntryDraft } from "./entry.js";
 import { AuditStream } from "./stream.js";
 import type { WorkKind } from "./work.js";
-import { type Ended, ending, entriesOf, failAll, hasEntry, type Round, saysReleased, type Waiting, withheldDraft } from "./writer-batch.js";
+import { type Ended, ending, entriesOf, failAll, hasEntry, type Round, saysReleased, takeBatch, type Waiting } from "./writer-batch.js";
 
 export interface WriterOptions {
   readonly database: Config["database"];
   readonly stream: "reveal" | "mutation" | "notice";
   /** Jobs waiting, at most. */
   readonly queue_max: number;
-  /** Jobs in one commit, at most. */
+  /** Items in one commit, at most; a single call may have more. */
   readonly batch_max: number;
   readonly observer: WriterObserver;
 }
@@ -26,11 +27,16 @@ export interface WriterObserver {
   headMoved(error: unknown): void;
   /** A commit's answer was lost; `committed` tells what was found. */
   commitResolved(committed: boolean): void;
+  /** An entry says "released", and its caller was told UNAVAILABLE meanwhile. */
+  withheld(call: Call): void;
   /** Work failed for a reason that is not the store's absence. */
   workFailed(kind: string, error: unknown): void;
 }
 
 const retries_max = 5;
+
+/** Tries of a job that is alone and still finds its rows held by others. */
+const busyRetries_max = 2;
 
 /** Decisions of one call that the policy may overtake. */
 const decisions_max = 5;
@@ -127,7 +133,7 @@ export class CommittedWriter {
     // What arrives in the same turn of the event loop joins the first batch.
     await new Promise(setImmediate);
     while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, this.#options.batch_max);
+      const batch = takeBatch(this.#waiting, this.#options.batch_max);
       const present = batch.filter((each) => !this.#gone(each));
       if (present.length > 0) await this.#commit(present).catch((error: unknown) => failAll(present, error));
     }
@@ -167,6 +173,9 @@ export class CommittedWriter {
           return failAll(batch, storeUnavailable(error, "the audit stream is broken"));
         } else if (isRetryable(error) && retry < retries_max) {
           await sleep(2 ** retry);
+        } else if (isBusy(error) && batch.length === 1) {
+          // It waits for a row that another server holds; the others of its batch were committed without it.
+          if (retry >= busyRetries_max) return failAll(batch, storeUnavailable(error, "busy"));
         } else if (error instanceof Failure && error.reason === "STORE_UNAVAILABLE") {
           // Nothing was committed. One try on a new connection; then everybody is told at once.
           if (retry > 0) return failAll([...batch, ...this.#waiting.splice(0)], error);
@@ -188,7 +197,7 @@ export class CommittedWriter {
     for (const each of batch) {
       if (each.decided && each.job.call.policyVersion !== policyVersion) results.set(each, { how: "decide", policyVersion });
       else if (each.kind === undefined) results.set(each, { how: "done", value: undefined });
-      else byKind.set(each.kind, [...(byKind.get(each.kind) ?? []), each]);
+      else if (!byKind.get(each.kind)?.push(each)) byKind.set(each.kind, [each]);
     }
     for (const [kind, group] of [...byKind].sort(([a], [b]) => (a.name < b.name ? -1 : 1))) {
       const verdicts = await kind.run(
@@ -230,7 +239,7 @@ export class CommittedWriter {
         if (told && !committed) return "broken";
         return committed;
       } catch (error) {
-        if (!(error instanceof Failure && error.reason === "STORE_UNAVAILABLE") && !isConnectionLoss(error)) {
+        if (!(error instanceof Failure && error.reason === "STORE_UNAVAILABLE") && !isAway(error)) {
           this.#break(error);
           return "broken";
         }
@@ -242,8 +251,7 @@ export class CommittedWriter {
   }
 
   #withhold(each: Waiting, ended: Ended | undefined): void {
-    if (!saysReleased(ended)) return;
-    this.#waiting.push({ kind: undefined, job: each.job, drafts: [withheldDraft(each.job.call)], decided: false, settle: () => {} });
+    if (saysReleased(ended)) this.#options.observer.withheld(each.job.call);
   }
 
   #break(error: unknown): void {
@@ -257,12 +265,8 @@ function policyMoves(): Failure {
   return new Failure("STORE_UNAVAILABLE", "the policy changes faster than calls can be decided; try again", { retryAfter_ms: 1000, inner: "policy" });
 }
 
-/** Deadlock (40P01), serialization failure (40001), lock timeout (55P03). */
+/** Deadlock (40P01), serialization failure (40001). */
 function isRetryable(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
-  return code === "40P01" || code === "40001" || code === "55P03";
-}
-
-function isConnectionLoss(error: unknown): boolean {
-  return error instanceof Error && /terminated|timeout|ECONN|EPIPE|not queryable|closed/i.test(error.message);
+  return code === "40P01" || code === "40001";
 }

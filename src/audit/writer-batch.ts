@@ -15,6 +15,23 @@ export interface Waiting {
   readonly settle: (result: Ended) => void;
 }
 
+/** Items of a job: those of a batch, else one. */
+export function itemsOf(each: Waiting): number {
+  return Array.isArray(each.job.input) ? Math.max(1, each.job.input.length) : 1;
+}
+
+/** Takes the next batch out of a queue: at least one job, and no more than `items_max` items. */
+export function takeBatch(queue: Waiting[], items_max: number): Waiting[] {
+  let items = 0;
+  let jobs = 0;
+  for (const each of queue) {
+    items += itemsOf(each);
+    if (jobs > 0 && items > items_max) break;
+    jobs += 1;
+  }
+  return queue.splice(0, jobs);
+}
+
 export type Ended =
   | { readonly how: "done"; readonly value: unknown }
   | { readonly how: "failed"; readonly error: unknown }

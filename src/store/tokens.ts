@@ -23,6 +23,7 @@ export interface TokenState extends TokenRef {
 
 export interface TokenSecret extends TokenState {
   readonly sealed: Buffer;
+  readonly pan_key_version: number;
 }
 
 /** A new token to insert. */
@@ -50,7 +51,7 @@ const asked = `from unnest($1::text[], $2::text[]) as q (tenant, token)
   ${joinByKey("tokens", "t", "t.tenant = q.tenant and t.token = q.token")}
   ${joinByKey("cards", "c", "c.tenant = t.tenant and c.card_id = t.card_id")}`;
 
-const SECRETS: Statement = { name: "tokens_secrets", text: `select ${state}, c.sealed ${asked}` };
+const SECRETS: Statement = { name: "tokens_secrets", text: `select ${state}, c.sealed, c.pan_key_version ${asked}` };
 const STATES: Statement = { name: "tokens_states", text: `select ${state} ${asked}` };
 const LOCK_LIMITED: Statement = {
   name: "tokens_lock_limited",
@@ -92,7 +93,9 @@ const LIST: Statement = {
 };
 const REVOKE: Statement = {
   name: "tokens_revoke",
-  text: `update tokens t set revoked_at = clock_timestamp() from unnest($1::text[], $2::text[]) as q (tenant, token)
+  text: `update tokens t set revoked_at = clock_timestamp() from
+      (select l.tenant, l.token from unnest($1::text[], $2::text[]) as q (tenant, token)
+        join tokens l on l.tenant = q.tenant and l.token = q.token order by l.tenant, l.token for no key update of l) as q
     where t.tenant = q.tenant and t.token = q.token and t.revoked_at is null`,
 };
 

@@ -10,6 +10,9 @@ export class CommitUnknown extends Error {
   override readonly name = "CommitUnknown";
 }
 
+/** Time that a statement of a shared transaction waits for a row, milliseconds: one caller's row must not hold up all the others. */
+const lock_ms = 500;
+
 const LOCK: Statement = { name: "writer_lock", text: "select pg_try_advisory_lock($1::int, $2::int) as locked" };
 const PID: Statement = { name: "writer_pid", text: "select pg_backend_pid() as pid" };
 const END_OLD: Statement = {
@@ -56,7 +59,7 @@ export class WriterConnection {
       value = await work(tx);
     } catch (error) {
       await this.#rollback(client);
-      throw isAway(error) ? storeUnavailable(error) : error;
+      throw isAway(error) && !isBusy(error) ? storeUnavailable(error) : error;
     }
     let command: string;
     try {
@@ -76,8 +79,10 @@ export class WriterConnection {
   }
 
   async #connect(): Promise<pg.Client> {
+    const options = connectionOptions(this.#config);
     const client = new pg.Client({
-      ...connectionOptions(this.#config),
+      ...options,
+      options: `${options.options ?? ""} -c lock_timeout=${lock_ms} -c idle_in_transaction_session_timeout=${this.#config.statement_ms}`,
       application_name: this.#name,
       query_timeout: this.#config.statement_ms + 500,
     });
@@ -132,4 +137,10 @@ export class WriterConnection {
 /** Ending a backend of another login role is not allowed; its statement timeout ends it then. */
 function ignoreRefused(error: unknown): void {
   if ((error as { code?: unknown }).code !== "42501") throw error;
+}
+
+/** Whether a statement took too long or waited too long for a row (57014, 55P03): a job of the batch is to blame, not the store. */
+export function isBusy(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return code === "57014" || code === "55P03";
 }

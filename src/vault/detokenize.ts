@@ -98,7 +98,7 @@ export class Detokenizer {
         this.#decrypt(row),
         item.requestId === undefined ? undefined : makeClaim(this.#hsm, this.#keys, call, item.requestId, content),
       ]);
-      return { ok: true, value: { item: { token: item.token, cardId: row.card_id, purpose, claim }, secret, row } };
+      return { ok: true, value: { item: { token: item.token, cardId: row.card_id, purpose, limited: row.uses_max > 0, claim }, secret, row } };
     } catch (error) {
       if (error instanceof Failure && (error.reason === "STORE_UNAVAILABLE" || error.reason === "LIMIT")) throw error;
       return failed(error);
@@ -106,9 +106,11 @@ export class Detokenizer {
   }
 
   async #decrypt(row: TokenSecret): Promise<CardSecret> {
+    // A key that does not verify raises its own alert, and no card is to blame.
+    const key = await this.#keys.pan(row.tenant, row.pan_key_version);
     try {
       const { keyVersion, encrypted } = unpackSealed(row.sealed);
-      const key = await this.#keys.pan(row.tenant, keyVersion);
+      if (keyVersion !== row.pan_key_version) throw new Failure("INTEGRITY", "a stored card does not verify; operators were alerted", { inner: "key version" });
       const plain = await this.#hsm.decrypt(key, encrypted, associatedData(row.tenant, row.card_id, keyVersion));
       const secret = decodeSecret(plain);
       plain.fill(0);

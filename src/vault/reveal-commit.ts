@@ -5,13 +5,15 @@ import { checkRelease, type StoredStatus } from "../cards/card-status.js";
 import { Failure, notFound } from "../failure.js";
 import type { Queryable } from "../store/database.js";
 import { answerClaims, type Claim, claimRequests, dropClaims } from "../store/requests.js";
-import { findStates, lockLimited, spendUses, tokenKey, type TokenState } from "../store/tokens.js";
+import { findStates, lockLimited, spendUses, tokenKey, type TokenRef, type TokenState } from "../store/tokens.js";
 
 /** A token whose PAN is decrypted and waits for its audit entry; or one that has failed already and is only audited. */
 export interface RevealItem {
   readonly token: string;
   readonly cardId: string;
   readonly purpose: string;
+  /** Whether it has a limited number of uses. */
+  readonly limited: boolean;
   readonly claim: Claim | undefined;
 }
 
@@ -25,11 +27,11 @@ interface Step {
   readonly job: Job<readonly (RevealItem | FailedItem)[]>;
   readonly item: RevealItem | FailedItem;
   failure: unknown;
-  /** Spends no use: its request_id has spent one already. */
+  /** Spends no use: its request_id has spent one in an earlier transaction. */
   repeat: boolean;
   fresh: boolean;
-  /** The key of the limited token that it needs a use of. */
-  needs: string | undefined;
+  /** Has the same request_id as this earlier step, and ends as that one does. */
+  sameAs: Step | undefined;
 }
 
 /** The scope of a token that has none, as policy names it. */
@@ -63,71 +65,74 @@ export function revealKind(kept_hours: number): WorkKind<readonly (RevealItem | 
   return {
     name: "vault reveal",
     run: async (tx, jobs) => {
-      const steps = jobs.flatMap((job) =>
-        job.input.map((item): Step => ({ job, item, failure: "failure" in item ? item.failure : undefined, repeat: false, fresh: false, needs: undefined })),
+      const byJob = jobs.map((job) =>
+        job.input.map((item): Step => ({ job, item, failure: "failure" in item ? item.failure : undefined, repeat: false, fresh: false, sameAs: undefined })),
       );
+      const steps = byJob.flat();
       await claim(tx, steps, kept_hours);
+      // Locked before they are judged: what is judged then holds until the commit.
+      const left = await lock(tx, steps);
       await judge(tx, steps);
-      await spend(tx, steps);
+      await spend(tx, steps, left);
+      for (const step of steps) if (step.sameAs !== undefined) step.failure = step.sameAs.failure;
       const fresh = steps.filter((step) => step.fresh);
       await answerClaims(
         tx,
         fresh.filter((step) => step.failure === undefined).map((step) => ({ claim: claimOf(step), answer: Buffer.alloc(0) })),
       );
       await dropClaims(tx, fresh.filter((step) => step.failure !== undefined).map(claimOf));
-      return jobs.map((job) =>
-        verdictOf(
-          job,
-          steps.filter((step) => step.job === job),
-        ),
-      );
+      return jobs.map((job, i) => verdictOf(job, byJob[i] ?? []));
     },
   };
 }
 
-const isOpen = (step: Step): step is Step & { item: RevealItem } => step.failure === undefined && !("failure" in step.item);
+type OpenStep = Step & { readonly item: RevealItem };
+
+const isOpen = (step: Step): step is OpenStep => step.failure === undefined && step.sameAs === undefined && !("failure" in step.item);
 
 const claimOf = (step: Step): Claim => (step.item as RevealItem).claim as Claim;
+
+const refOf = (step: OpenStep): TokenRef => ({ tenant: step.job.call.principal.tenant, token: step.item.token });
 
 async function claim(tx: Queryable, steps: readonly Step[], kept_hours: number): Promise<void> {
   const withClaim = steps.filter(isOpen).filter((step) => step.item.claim !== undefined);
   const claimed = await claimRequests(tx, withClaim.map(claimOf), kept_hours);
   for (const [i, step] of withClaim.entries()) {
     const result = claimed[i];
-    if (result?.kind === "reused") step.failure = requestIdReused();
-    else if (result?.kind === "fresh") step.fresh = true;
-    else step.repeat = true;
+    if (result?.kind === "fresh") step.fresh = true;
+    else if (result?.kind === "answered") step.repeat = true;
+    else if (result?.kind === "same") step.sameAs = withClaim[result.position];
+    else step.failure = requestIdReused();
   }
+}
+
+const spends = (step: OpenStep): boolean => step.item.limited && !step.repeat;
+
+/** Locks the tokens that uses are to be spent of; answers the uses left. */
+async function lock(tx: Queryable, steps: readonly Step[]): Promise<Map<string, number>> {
+  const refs = steps.filter(isOpen).filter(spends).map(refOf);
+  return lockLimited(tx, [...new Map(refs.map((ref) => [tokenKey(ref), ref])).values()]);
 }
 
 async function judge(tx: Queryable, steps: readonly Step[]): Promise<void> {
   const open = steps.filter(isOpen);
   if (open.length === 0) return;
-  const refOf = (step: Step & { item: RevealItem }) => ({ tenant: step.job.call.principal.tenant, token: step.item.token });
-  const unique = [...new Map(open.map((step) => [tokenKey(refOf(step)), refOf(step)])).values()];
-  const states = await findStates(tx, unique);
+  const states = await findStates(tx, [...new Map(open.map((step) => [tokenKey(refOf(step)), refOf(step)])).values()]);
   for (const step of open) {
     const state = states.get(tokenKey(refOf(step)));
     step.failure = state === undefined ? notFound("unknown") : judgeToken(step.job.call, state, step.item.purpose, true);
-    if (state !== undefined && state.uses_max > 0 && !step.repeat) step.needs = tokenKey(refOf(step));
   }
 }
 
-async function spend(tx: Queryable, steps: readonly Step[]): Promise<void> {
-  const spending = steps.filter(isOpen).filter((step) => step.needs !== undefined);
-  const refs = new Map(spending.map((step) => [step.needs as string, { tenant: step.job.call.principal.tenant, token: step.item.token }]));
-  const left = await lockLimited(tx, [...refs.values()]);
-  const uses = new Map<string, number>();
-  for (const step of spending) {
-    const key = step.needs as string;
-    const spent = uses.get(key) ?? 0;
-    if (spent < (left.get(key) ?? 0)) uses.set(key, spent + 1);
+async function spend(tx: Queryable, steps: readonly Step[], left: ReadonlyMap<string, number>): Promise<void> {
+  const spent = new Map<string, TokenRef & { uses: number }>();
+  for (const step of steps.filter(isOpen).filter(spends)) {
+    const ref = refOf(step);
+    const uses = spent.get(tokenKey(ref))?.uses ?? 0;
+    if (uses < (left.get(tokenKey(ref)) ?? 0)) spent.set(tokenKey(ref), { ...ref, uses: uses + 1 });
     else step.failure = notFound("used up");
   }
-  await spendUses(
-    tx,
-    [...uses].map(([key, count]) => ({ ...(refs.get(key) as { tenant: string; token: string }), uses: count })),
-  );
+  await spendUses(tx, [...spent.values()]);
 }
 
 function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readonly Step[]): Verdict<readonly unknown[]> {
@@ -137,7 +142,7 @@ function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readon
       ...(token === undefined ? {} : { token }),
       ...("failure" in step.item ? {} : { card: step.item.cardId }),
       outcome: step.failure === undefined ? "released" : "failed",
-      ...(step.failure === undefined ? (step.repeat ? { reason: "repeat" } : {}) : { reason: reasonOf(step.failure) }),
+      ...(step.failure === undefined ? (step.repeat || step.sameAs !== undefined ? { reason: "repeat" } : {}) : { reason: reasonOf(step.failure) }),
     };
   });
   const only = steps.length === 1 ? steps[0] : undefined;

@@ -11,7 +11,7 @@ import type { CardRef } from "../store/cards.js";
 import type { Database } from "../store/database.js";
 import { isMoment } from "../store/moment.js";
 import { answerClaims, type Claim, claimRequests, dropClaims } from "../store/requests.js";
-import { describeToken, listTokens, revokeTokens, type TokenDescription } from "../store/tokens.js";
+import { describeToken, findStates, listTokens, revokeTokens, type TokenDescription, tokenKey } from "../store/tokens.js";
 
 interface Revocation {
   readonly token: string;
@@ -80,29 +80,29 @@ function revokeKind(kept_hours: number): WorkKind<Revocation, undefined> {
         withClaim.map((job) => job.input.claim as Claim),
         kept_hours,
       );
+      const first = new Map(withClaim.map((job, i) => [job, claimed[i]?.kind === "same" ? withClaim[claimed[i].position] : job]));
       const claimOf = new Map(withClaim.map((job, i) => [job, claimed[i]]));
-      const known = new Map<unknown, TokenDescription | undefined>();
-      for (const job of jobs) known.set(job, await describeToken(tx, { tenant: job.call.principal.tenant, token: job.input.token }));
+      const isReused = (job: (typeof jobs)[number]): boolean => claimOf.get(first.get(job) ?? job)?.kind === "reused";
+      const refOf = (job: (typeof jobs)[number]) => ({ tenant: job.call.principal.tenant, token: job.input.token });
+      const known = await findStates(tx, jobs.map(refOf));
+      const isKnown = (job: (typeof jobs)[number]): boolean => known.has(tokenKey(refOf(job)));
       await revokeTokens(
         tx,
-        jobs
-          .filter((job) => claimOf.get(job)?.kind !== "reused")
-          .map((job) => ({ tenant: job.call.principal.tenant, token: job.input.token }))
-          .sort((a, b) => (`${a.tenant} ${a.token}` < `${b.tenant} ${b.token}` ? -1 : 1)),
+        jobs.filter((job) => !isReused(job)).map(refOf),
       );
       const fresh = jobs.filter((job) => claimOf.get(job)?.kind === "fresh");
       await answerClaims(
         tx,
-        fresh.filter((job) => known.get(job) !== undefined).map((job) => ({ claim: job.input.claim as Claim, answer: Buffer.alloc(0) })),
+        fresh.filter(isKnown).map((job) => ({ claim: job.input.claim as Claim, answer: Buffer.alloc(0) })),
       );
       await dropClaims(
         tx,
-        fresh.filter((job) => known.get(job) === undefined).map((job) => job.input.claim as Claim),
+        fresh.filter((job) => !isKnown(job)).map((job) => job.input.claim as Claim),
       );
       return jobs.map((job): Verdict<undefined> => {
-        const row = known.get(job);
+        const row = known.get(tokenKey(refOf(job)));
         job.call.resources = [{ token: job.input.token, ...(row === undefined ? {} : { card: row.card_id }) }];
-        if (claimOf.get(job)?.kind === "reused") return { kind: "failed", failure: requestIdReused() };
+        if (isReused(job)) return { kind: "failed", failure: requestIdReused() };
         return row === undefined ? { kind: "failed", failure: notFound("unknown") } : { kind: "done", value: undefined, outcome: "done" };
       });
     },

@@ -12,7 +12,7 @@ import type { Queryable } from "../store/database.js";
 import { findByFingerprint, fingerprintKey, insertCards, type KnownCard, setLaterExpiries, setSealed } from "../store/fingerprints.js";
 import { answerClaims, claimRequests, dropClaims } from "../store/requests.js";
 import { insertTokens } from "../store/tokens.js";
-import { isLater, type PreparedItem } from "./tokenize-prepare.js";
+import { type FailedItem, isLater, type PreparedItem } from "./tokenize-prepare.js";
 import type { TokenizeAnswer } from "./tokenize-request.js";
 
 /** What one call brings to the transaction. */
@@ -22,9 +22,11 @@ export interface TokenizeWork {
   readonly refused: readonly unknown[];
 }
 
-/** An item of some job, on its way through the transaction. */
+type Item = PreparedItem | FailedItem;
+
+/** A prepared item of some job, on its way through the transaction. */
 interface Step {
-  readonly job: Job<TokenizeWork>;
+  readonly job: Job<readonly Item[]>;
   readonly item: PreparedItem;
   result: Settled<TokenizeAnswer> | undefined;
   /** The answer is that of this earlier step, which has the same request_id. */
@@ -37,25 +39,24 @@ const settledError = (error: unknown): Settled<never> => ({ ok: false, error });
 
 /**
  * The transaction of Tokenize, over all items of all calls that wait: request_ids are claimed, cards found or inserted, expiries moved
- * forward, index codes and tokens inserted, events written, answers kept. An item that was prepared for another card than it
- * turns out to be (the same PAN arrived elsewhere meanwhile, and its name must be sealed for that card) answers Stale.
+ * forward, index codes and tokens inserted, events written, answers kept. A call of which an item was prepared for another card than
+ * it turns out to be (the same PAN arrived elsewhere meanwhile, and its name must be sealed for that card) is stale as a whole.
  */
-export function tokenizeKind(kept_hours: number): WorkKind<TokenizeWork, readonly Settled<TokenizeAnswer>[]> {
+export function tokenizeKind(kept_hours: number): WorkKind<readonly Item[], readonly Settled<TokenizeAnswer>[]> {
   return {
     name: "vault tokenize",
     run: async (tx, jobs) => {
-      const steps = jobs.flatMap((job) => job.input.items.map((item): Step => ({ job, item, result: undefined, sameAs: undefined, fresh: false, repeat: false })));
+      const byJob = jobs.map((job) =>
+        job.input.map((item): Step | FailedItem => ("failure" in item ? item : { job, item, result: undefined, sameAs: undefined, fresh: false, repeat: false })),
+      );
+      const steps = byJob.flat().filter((each): each is Step => !("failure" in each));
       await claim(tx, steps, kept_hours);
+      await setStaleAside(tx, steps);
       const cards = await findOrInsert(tx, open(steps));
       await insertTokensOf(tx, open(steps), cards);
       await finish(tx, steps);
       for (const step of steps) if (step.sameAs !== undefined) step.result = step.sameAs.result;
-      return jobs.map((job) =>
-        verdictOf(
-          job,
-          steps.filter((step) => step.job === job),
-        ),
-      );
+      return jobs.map((job, i) => verdictOf(job, byJob[i] ?? []));
     },
   };
 }
@@ -80,6 +81,35 @@ async function claim(tx: Queryable, steps: readonly Step[], kept_hours: number):
   }
 }
 
+/**
+ * Finds the calls with an item whose name is sealed for another card than the PAN has by now, before anything is written for them:
+ * a card that another server made since the item was prepared, or one that an earlier call of this batch is about to make.
+ */
+async function setStaleAside(tx: Queryable, steps: readonly Step[]): Promise<void> {
+  const fresh = open(steps).filter(({ item }) => !item.known);
+  const made = await findByFingerprint(
+    tx,
+    fresh.map(({ item }) => item.fingerprint),
+  );
+  const cardIds = new Map([...made].map(([key, card]) => [key, card.card_id]));
+  const byJob = new Map<Step["job"], Step[]>();
+  for (const step of fresh) if (!byJob.get(step.job)?.push(step)) byJob.set(step.job, [step]);
+  for (const [job, items] of byJob) {
+    const isStale = items.some(({ item }) => item.request.name !== "" && (cardIds.get(fingerprintKey(item.fingerprint)) ?? item.cardId) !== item.cardId);
+    if (!isStale) {
+      for (const { item } of items) if (!cardIds.has(fingerprintKey(item.fingerprint))) cardIds.set(fingerprintKey(item.fingerprint), item.cardId);
+      continue;
+    }
+    for (const step of steps) if (step.job === job) step.result = settledError(new Stale("a card was made meanwhile"));
+  }
+}
+
+/** Another server made the card between two statements of this transaction: it runs again, and sees it. */
+class CardRace extends Error {
+  /** As a serialization failure, which is retried. */
+  readonly code = "40001";
+}
+
 /** Every open item gets its card, or a result that says why not. */
 async function findOrInsert(tx: Queryable, steps: readonly Step[]): Promise<Map<Step, KnownCard>> {
   const free = await insertCards(tx, firstOfEachPrint(steps.filter(({ item }) => !item.known && item.form !== undefined)));
@@ -92,13 +122,10 @@ async function findOrInsert(tx: Queryable, steps: readonly Step[]): Promise<Map<
   const refusals = new Map<string, unknown>();
   for (const step of steps) {
     const card = known.get(fingerprintKey(step.item.fingerprint));
-    if (card === undefined) step.result = settledError(new Stale("the card is not there"));
-    else if (card.card_id !== step.item.cardId && step.item.request.name !== "") step.result = settledError(new Stale("the card is another"));
-    else {
-      const refusal = refusalOf(card, refusals);
-      if (refusal !== undefined) step.result = settledError(refusal);
-      else cards.set(step, card);
-    }
+    if (card === undefined || (card.card_id !== step.item.cardId && step.item.request.name !== "")) throw new CardRace("the card is another");
+    const refusal = refusalOf(card, refusals);
+    if (refusal !== undefined) step.result = settledError(refusal);
+    else cards.set(step, card);
   }
   await setSealed(tx, lastNameOfEach(open(steps), free));
   await moveExpiries(tx, open(steps), cards);
@@ -267,25 +294,24 @@ async function finish(tx: Queryable, steps: readonly Step[]): Promise<void> {
   );
 }
 
-/** One item alone fails as a call; items of a batch fail in their places. Where nothing but stale items came there is nothing to tell yet. */
-function verdictOf(job: Job<TokenizeWork>, steps: readonly Step[]): Verdict<readonly Settled<TokenizeAnswer>[]> {
-  const results = steps.map((step) => step.result ?? settledError(new Stale("no result")));
-  if (results.length > 0 && results.every((result) => !result.ok && result.error instanceof Stale)) return { kind: "stale" };
-  const committed = steps.flatMap((step, i): Resource[] => {
-    const result = results[i];
-    if (result?.ok === true) {
-      const { token, indexCode, cardId: card } = result.value;
-      return [{ token, indexCode, card, outcome: "done", ...(step.repeat ? { reason: "repeat" } : {}) }];
-    }
-    return result?.error instanceof Stale ? [] : [refusedResource(result?.error)];
-  });
-  job.call.resources = [...committed, ...job.input.refused.map(refusedResource)];
+/** One item alone fails as a call; items of a batch fail in their places. */
+function verdictOf(job: Step["job"], items: readonly (Step | FailedItem)[]): Verdict<readonly Settled<TokenizeAnswer>[]> {
+  const results = items.map((each) => ("failure" in each ? settledError(each.failure) : (each.result ?? settledError(new Stale("no result")))));
+  if (results.some((result) => !result.ok && result.error instanceof Stale)) return { kind: "stale" };
+  job.call.resources = results.map((result, i) => resourceOf(result, items[i]));
   const only = results.length === 1 ? results[0] : undefined;
   if (only?.ok === false && only.error instanceof Failure && job.call.rpc.endsWith("/Tokenize")) return { kind: "failed", failure: only.error };
-  return { kind: "done", value: results, outcome: results.some((result) => result.ok) ? "done" : "failed" };
+  if (results.some((result) => result.ok)) return { kind: "done", value: results, outcome: "done" };
+  return { kind: "done", value: results, outcome: job.call.resources.every(({ outcome }) => outcome === "malformed") ? "malformed" : "failed" };
 }
 
-function refusedResource(error: unknown): Resource {
-  if (!(error instanceof Failure)) return { outcome: "failed", reason: "INTERNAL" };
-  return { outcome: error.reason === "INVALID_FIELD" ? "malformed" : "failed", reason: error.inner ?? error.reason };
+function resourceOf(result: Settled<TokenizeAnswer>, item: Step | FailedItem | undefined): Resource {
+  if (result.ok) {
+    const { token, indexCode, cardId: card } = result.value;
+    const repeat = item !== undefined && !("failure" in item) && (item.repeat || item.sameAs !== undefined);
+    return { token, indexCode, card, outcome: "done", ...(repeat ? { reason: "repeat" } : {}) };
+  }
+  if (!(result.error instanceof Failure)) return { outcome: "failed", reason: "INTERNAL" };
+  const { inner, reason } = result.error;
+  return { outcome: reason === "INVALID_FIELD" ? "malformed" : "failed", reason: inner ?? reason };
 }

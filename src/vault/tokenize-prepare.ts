@@ -11,7 +11,7 @@ import { codeCandidates, newIndexCode } from "../cards/index-code.js";
 import type { Institutions } from "../cards/institution.js";
 import type { KeyRing } from "../keys/key-ring.js";
 import { makeClaim } from "../keys/request-claim.js";
-import type { Fingerprint, KnownCard } from "../store/fingerprints.js";
+import { type Fingerprint, fingerprintKey, type KnownCard } from "../store/fingerprints.js";
 import type { Claim } from "../store/requests.js";
 import { associatedData, encodeSecret, packSealed } from "./sealed-card.js";
 import { newNumericToken, newOpaqueToken, tokenFormats } from "./token-format.js";
@@ -48,6 +48,11 @@ export interface PreparedItem {
   readonly tokens: readonly string[];
 }
 
+/** An item that failed before the transaction; it is only audited, in its place. */
+export interface FailedItem {
+  readonly failure: unknown;
+}
+
 const numericCandidates = 3;
 
 /** The input of the fingerprint: the tenant is part of it, so that tenants' cards can't be compared. */
@@ -57,9 +62,10 @@ export function fingerprintInput(tenant: string, digits: string): Buffer {
 
 /**
  * Fingerprint, request MAC, look-up, encryption and random numbers of one item; nothing is written.
+ * @param newCards IDs of the cards that this call's items may make, by fingerprint: the same PAN twice in a call is one card
  * @throws Failure CARD_STATUS, INVALID_FIELD, KEY_STATE; HsmError
  */
-export async function prepareItem(parts: TokenizeParts, call: Call, request: TokenizeRequest): Promise<PreparedItem> {
+export async function prepareItem(parts: TokenizeParts, call: Call, request: TokenizeRequest, newCards: Map<string, string>): Promise<PreparedItem> {
   const { hsm, keys, random } = parts;
   const { tenant } = call.principal;
   const { key, version } = keys.fingerprint();
@@ -72,7 +78,8 @@ export async function prepareItem(parts: TokenizeParts, call: Call, request: Tok
   const known = await parts.byFingerprint.submit(fingerprint);
   // A repeat of a request whose card was stopped since gets its answer all the same: the transaction decides then.
   if (known !== undefined && claim === undefined) checkTokenize(known.status as StoredStatus);
-  const cardId = known?.card_id ?? uuidv7();
+  const cardId = known?.card_id ?? newCards.get(fingerprintKey(fingerprint)) ?? uuidv7();
+  if (known === undefined) newCards.set(fingerprintKey(fingerprint), cardId);
   const brand = known?.brand ?? brandOf(request.pan.openDigits());
   const [form, codes] = await Promise.all([
     known === undefined || request.name !== "" ? seal(parts, tenant, cardId, request) : undefined,

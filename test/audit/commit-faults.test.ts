@@ -52,6 +52,23 @@ describe("a commit whose answer is lost", () => {
       await verifiedEntries(ground);
     });
 
+    it(`(${fault}) is resolved also when the new backend is ended in the middle of resolving it`, async () => {
+      const token = await tokenize();
+      await detokenize(token);
+      proxy.arm(fault);
+      const reveal = detokenize(token);
+      reveal.catch(() => undefined);
+      const end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'cardex writer%' and datname = current_database()";
+      for (let i = 0; i < 40; i++) {
+        await ground.admin(end);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await Promise.allSettled([reveal]);
+      expect(rooms.alerts).not.toContain("headMoved");
+      await detokenize(token);
+      await verifiedEntries(ground);
+    });
+
     it(`(${fault}) of a reveal releases the PAN with exactly one entry`, async () => {
       const token = await tokenize();
       await detokenize(token);

@@ -91,6 +91,7 @@ export async function openRooms(ground: VaultGround, limits: Limits = defaultLim
   const observer: WriterObserver = {
     headMoved: () => alerts.push("headMoved"),
     commitResolved: (committed) => alerts.push(`commitResolved ${String(committed)}`),
+    withheld: (call) => alerts.push(`withheld ${call.rpc}`),
     workFailed: (kind) => alerts.push(`workFailed ${kind}`),
   };
   const writer = (stream: "reveal" | "mutation") =>

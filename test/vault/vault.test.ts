@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import pg from "pg";
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { passesLuhn, luhnCheckDigit } from "../../src/cards/luhn.js";
@@ -234,6 +235,34 @@ describe("request_id", () => {
     expect(await failureOf(detokenize(token, { requestId, purpose: "REFUND" }))).toMatchObject({ reason: "REQUEST_ID_REUSED" });
   });
 
+  it("of a Detokenize that has no use left releases nothing, however often it stands in a batch or arrives at once", async () => {
+    const { token } = await tokenize(tokenizeRequest({ uses_max: 1 }));
+    await detokenize(token);
+    const requestId = randomUUID();
+    const call = testCall("TokenService/BatchDetokenize");
+    const answers = await rooms.detokenizer.detokenize(call, "PAYMENT", [1, 2, 3].map(() => ({ token, requestId })));
+    expect(answers.map((answer) => answer.ok)).toEqual([false, false, false]);
+    expect(call.resources.map(({ outcome }) => outcome)).toEqual(["failed", "failed", "failed"]);
+    const atOnce = await Promise.allSettled(Array.from({ length: 8 }, (_, i) => detokenize(token, { requestId: randomUUID() }, i % 2 === 0 ? rooms : secondServer)));
+    expect(atOnce.every((result) => result.status === "rejected")).toBe(true);
+    const together = await Promise.allSettled(Array.from({ length: 8 }, () => detokenize(token, { requestId })));
+    expect(together.every((result) => result.status === "rejected")).toBe(true);
+  });
+
+  it("that was used with another request fails every item that carries it", async () => {
+    const [a, b] = [await tokenize(tokenizeRequest()), await tokenize(tokenizeRequest({ uses_max: 1 }))];
+    const requestId = randomUUID();
+    await detokenize(a.token, { requestId });
+    const call = testCall("TokenService/Detokenize");
+    const twice = await Promise.allSettled([1, 2].map(() => detokenize(b.token, { requestId })));
+    expect(twice.map((result) => (result.status === "rejected" ? (result.reason as Failure).reason : "released"))).toEqual(["REQUEST_ID_REUSED", "REQUEST_ID_REUSED"]);
+    expect(call.audited).toBe(false);
+    await rooms.records.revoke(testCall("TokenService/RevokeToken"), a.token, requestId);
+    const revokes = await Promise.allSettled([1, 2].map(() => rooms.records.revoke(testCall("TokenService/RevokeToken"), b.token, requestId)));
+    expect(revokes.every((result) => result.status === "rejected")).toBe(true);
+    await detokenize(b.token);
+  });
+
   it("is forgotten after its time: the same id may carry another request then", async () => {
     const requestId = randomUUID();
     await tokenize(tokenizeRequest({ requestId }));
@@ -314,7 +343,66 @@ describe("index codes", () => {
   });
 });
 
+describe("a lock that another holds", () => {
+  it("on a limited token: the card's status is judged after the wait, so that a stolen card releases nothing", async () => {
+    const { token, cardId } = await tokenize(tokenizeRequest({ uses_max: 9 }));
+    const other = new pg.Client({ connectionString: ground.fresh.adminUrl, options: "-c search_path=cardex" });
+    await other.connect();
+    await other.query("begin");
+    await other.query("select 1 from tokens where token = $1 for update", [token]);
+    const reveal = detokenize(token);
+    reveal.catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await ground.admin("update cards set status = 4 where card_id = $1", [cardId]);
+    await other.query("commit");
+    await other.end();
+    expect(await failureOf(reveal)).toMatchObject({ reason: "CARD_STATUS" });
+  });
+
+  it("for long, on a request_id: whoever shares the batch is committed, and only its own caller is told UNAVAILABLE", async () => {
+    const requestId = randomUUID();
+    const held = new pg.Client({ connectionString: ground.fresh.adminUrl, options: "-c search_path=cardex" });
+    await held.connect();
+    await held.query("begin");
+    await held.query("insert into requests (tenant, principal, rpc, request_id, mac) values ('acme', 'spiffe://test/tenant/acme/gateway', 'cardex.v1.TokenService/Tokenize', $1, $2)", [requestId, Buffer.alloc(32)]);
+    const outcomes = await Promise.allSettled([
+      ...Array.from({ length: 5 }, () => tokenize(tokenizeRequest())),
+      tokenize(tokenizeRequest({ requestId })),
+      ...Array.from({ length: 5 }, () => tokenize(tokenizeRequest())),
+    ]);
+    await held.query("rollback");
+    await held.end();
+    expect(outcomes.map((outcome) => outcome.status)).toEqual([...Array.from({ length: 5 }, () => "fulfilled"), "rejected", ...Array.from({ length: 5 }, () => "fulfilled")]);
+    expect(outcomes[5]).toMatchObject({ reason: { reason: "STORE_UNAVAILABLE", inner: "busy" } });
+    await tokenize(tokenizeRequest({ requestId }));
+  });
+});
+
 describe("the audit log", () => {
+  it("names every item of a batch in its place, the malformed and refused ones too, in one entry with the true outcome", async () => {
+    const malformed = new Failure("INVALID_FIELD", "pan: wrong");
+    const limited = new Failure("LIMIT", "too many", { limit: "tokenizationsPerMaskedPan" });
+    const mixed = testCall("TokenService/BatchTokenize");
+    await rooms.tokenizer.tokenize(mixed, [malformed, tokenizeRequest(), limited]);
+    const wrong = testCall("TokenService/BatchTokenize");
+    await rooms.tokenizer.tokenize(wrong, [malformed, malformed]);
+    const pan = randomPan();
+    const raced = testCall("TokenService/BatchTokenize");
+    const other = testCall("TokenService/BatchTokenize");
+    await Promise.all([
+      rooms.tokenizer.tokenize(raced, [tokenizeRequest({ pan, name: "A" }), tokenizeRequest({ pan, name: "B" }), tokenizeRequest()]),
+      rooms.tokenizer.tokenize(other, [tokenizeRequest({ pan, name: "C" }), tokenizeRequest()]),
+    ]);
+    const entries = await verifiedEntries(ground);
+    const of = (call: { id: string }) => entries.filter((entry) => entry["call"] === call.id);
+    expect(of(mixed)).toMatchObject([{ outcome: "done", resources: [{ outcome: "malformed" }, { outcome: "done" }, { outcome: "failed", reason: "LIMIT" }] }]);
+    expect(of(wrong)).toMatchObject([{ outcome: "malformed", resources: [{ outcome: "malformed" }, { outcome: "malformed" }] }]);
+    for (const [call, items] of [[raced, 3], [other, 2]] as const) {
+      expect(of(call)).toHaveLength(1);
+      expect(of(call)[0]?.["resources"]).toHaveLength(items);
+    }
+  });
+
   it("has an entry for every call, whose chains verify, and no PAN in any", async () => {
     const pan = Pan.parse(`400000${"123456789"}${luhnCheckDigit("400000123456789")}`);
     const { token, indexCode, cardId } = await tokenize(tokenizeRequest({ pan, name: "CANARY" }));
