@@ -2,6 +2,7 @@ import { expect } from "vitest";
 import { Purpose } from "../../gen/cardex/v1/token_service_pb.js";
 import { CardexError } from "../../src/client/index.js";
 import type { Admin } from "./admin.js";
+import { releasedByToken } from "./entries.js";
 import { type Deed, type Load, type LoadClients, tokenOf } from "./load.js";
 import { verifiedEntries } from "./vault.js";
 
@@ -64,15 +65,7 @@ async function expectPans(tokenizations: readonly Deed[], clients: readonly Load
 
 async function expectLog(load: Load, admin: Admin): Promise<void> {
   const entries = await verifiedEntries(admin);
-  const withheld = new Set(entries.filter((entry) => entry["kind"] === "withheld").map((entry) => entry["call"]));
-  const released = new Map<string, number>();
-  for (const entry of entries) {
-    for (const { token, outcome } of (entry["resources"] ?? []) as { token: string; outcome?: string }[]) {
-      if (outcome !== "released") continue;
-      expect(entry["outcome"], "an entry that names a released PAN").toBe("released");
-      if (!withheld.has(entry["call"])) released.set(token, (released.get(token) ?? 0) + 1);
-    }
-  }
+  const released = releasedByToken(entries);
   const untold = [...load.received].filter(([token, count]) => (released.get(token) ?? 0) < count);
   expect(untold).toEqual([]);
   const told = new Set(entries.map((entry) => entry["request_id"]));

@@ -56,6 +56,8 @@ export class Load {
   readonly deeds: Deed[] = [];
   /** PANs received, by token. */
   readonly received = new Map<string, number>();
+  /** Names of the gRPC codes that a fault ended calls with. */
+  readonly refusals = new Set<string>();
   /** What must not happen. */
   readonly faults: unknown[] = [];
   readonly #cards: number;
@@ -97,6 +99,7 @@ export class Load {
         this.#answers += 1;
       } catch (error) {
         if (!mayPass(error)) this.faults.push(error);
+        else if (error instanceof CardexError) this.refusals.add(error.codeName);
         await sleep(pause_ms);
       }
     }
