@@ -16,6 +16,8 @@ const limits = z
     exportDeadline_ms: ms(3_600_000, "the same for ExportEntries"),
     batchItems: count(1000, "items of one batch", 5000),
     pageSize: count(1000, "entries of one page", 1000),
+    auditReads: count(16, "calls of ListEntries under way in one process", 10_000),
+    auditScan: count(20_000, "entries that one page of ListEntries looks through; the next page goes on behind them"),
     decisionCache: count(100_000, "access decisions kept"),
     hsmQueue: count(65_536, "HSM operations waiting"),
     lookupQueue: count(65_536, "database lookups waiting"),
@@ -61,7 +63,8 @@ const schema = z.strictObject({
       .regex(/^[a-z_][a-z0-9_]{0,62}$/)
       .optional()
       .describe("role to take after login, where the login role is another"),
-    pool: count(6, "connections for lookups, besides the two writers", 100),
+    pool: count(6, "connections for lookups, besides the writers", 100),
+    auditPool: count(2, "connections for reading the audit log, so that it never keeps lookups waiting", 100),
     connect_ms: ms(3000, "time to connect"),
     statement_ms: ms(5000, "time of one statement"),
   }),

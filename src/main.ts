@@ -82,6 +82,8 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
   const metrics = new Metrics();
   const database = new Database(config.database, (error) => log.warn({ err: error }, "a database connection was lost"));
   onStop(() => database.close());
+  const auditDatabase = new Database({ ...config.database, pool: config.database.auditPool }, (error) => log.warn({ err: error }, "a database connection was lost"));
+  onStop(() => auditDatabase.close());
   await ensurePartitions(database);
 
   const writer = (stream: "reveal" | "mutation" | "notice"): CommittedWriter => {
@@ -139,7 +141,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     journal,
     metrics,
     alert: alerts.raise,
-    services: [served(TokenService, tokens), served(CardService, cardService(cards, config)), served(AuditService, auditService(database, limits))],
+    services: [served(TokenService, tokens), served(CardService, cardService(cards, config)), served(AuditService, auditService(auditDatabase, limits))],
   });
   onStop(() => server.stop());
   const housekeeping = startHousekeeping({

@@ -20,14 +20,17 @@ export interface ExportChunk {
 const linesOfChunk = 500;
 const streamsAtOnce = 100;
 
-/** Lists entries, newest first. @throws Failure INVALID_FIELD for a page token that is not ours */
-export async function pageOfEntries(db: Database, filter: EntryFilter, pageSize: number, pageToken: string): Promise<EntryPage> {
+/**
+ * Lists entries, newest first. A page may have fewer than asked, or none, and still a next one: no page looks through more than
+ * `walked_max` entries.
+ * @throws Failure INVALID_FIELD for a page token that is not ours
+ */
+export async function pageOfEntries(db: Database, filter: EntryFilter, pageSize: number, pageToken: string, walked_max: number): Promise<EntryPage> {
   const after = pageToken === "" ? undefined : readPoint(pageToken);
-  const rows = await listEntries(db, filter, after, pageSize + 1);
+  const { rows, walkedTo } = await listEntries(db, filter, after, pageSize + 1, walked_max);
   const page = rows.slice(0, pageSize);
-  const last = page.at(-1);
-  const next = rows.length > pageSize && last !== undefined ? Buffer.from(JSON.stringify([last.at, last.stream, last.seq])).toString("base64url") : "";
-  return { lines: page.map((row) => row.line), next };
+  const end = page.length < rows.length ? page.at(-1) : walkedTo;
+  return { lines: page.map((row) => row.line), next: end === undefined ? "" : Buffer.from(JSON.stringify([end.at, end.stream, end.seq])).toString("base64url") };
 }
 
 /**

@@ -61,7 +61,7 @@ export async function ownerUrl(options: AdministrationOptions): Promise<string> 
 }
 
 function ownerConfig(url: string): Config["database"] {
-  return { url, role: "cardex_owner", pool: 2, connect_ms: 10_000, statement_ms: 60_000 };
+  return { url, role: "cardex_owner", pool: 2, auditPool: 1, connect_ms: 10_000, statement_ms: 60_000 };
 }
 
 /** Runs with the database as its owner. */

@@ -141,7 +141,7 @@ async function ensurePolicy(plan: InstallationPlan, clients: readonly ClientIden
 }
 
 async function asOwner<T>(ownerUrl: string, work: (database: Database) => Promise<T>): Promise<T> {
-  const database = new Database({ url: ownerUrl, role: "cardex_owner", pool: 1, connect_ms: 10_000, statement_ms: 30_000 });
+  const database = new Database({ url: ownerUrl, role: "cardex_owner", pool: 1, auditPool: 1, connect_ms: 10_000, statement_ms: 30_000 });
   try {
     return await work(database);
   } finally {

@@ -1,4 +1,5 @@
 import { AuditOutcome, type AuditFilter, type AuditService } from "../../gen/cardex/v1/audit_service_pb.js";
+import { Places } from "../access/places.js";
 import { lineHash } from "../audit/entry.js";
 import { exportEntries, pageOfEntries } from "../audit/read-entries.js";
 import type { Call } from "../call.js";
@@ -11,16 +12,25 @@ import { parseToken } from "../vault/token-format.js";
 import type { ServiceHandlers } from "./handler.js";
 import { FieldParser, parsePageSize, parseTime } from "./parse-fields.js";
 
-/** AuditService: reading the log of the caller's own tenant. */
+/**
+ * AuditService: reading the log of the caller's own tenant.
+ * @param database connections of its own: a long look through the log keeps no gateway waiting
+ */
 export function auditService(database: Database, limits: Limits): ServiceHandlers<typeof AuditService> {
+  const reads = new Places("auditReads", limits.auditReads);
   return {
     listEntries: async (message, call) => {
       const filter = parseFilter(call, message.filter);
       const pageSize = parsePageSize(message.pageSize, limits.pageSize);
       for (const { key, value } of filter.members) call.facts = { ...call.facts, [`filter_${key}`]: value };
       noteRange(call, filter);
-      const page = await pageOfEntries(database, filter, pageSize, message.pageToken);
-      return { entries: page.lines.map((line) => ({ line, hash: lineHash(line) })), nextPageToken: page.next };
+      const leave = reads.enter();
+      try {
+        const page = await pageOfEntries(database, filter, pageSize, message.pageToken, limits.auditScan);
+        return { entries: page.lines.map((line) => ({ line, hash: lineHash(line) })), nextPageToken: page.next };
+      } finally {
+        leave();
+      }
     },
 
     exportEntries: async function* (message, call) {

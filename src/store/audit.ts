@@ -147,33 +147,56 @@ export interface EntryPoint {
   readonly seq: number;
 }
 
+/**
+ * Walks back from a point through at most $8 entries, and answers with those that match and with the last one walked through, so that
+ * the next page begins behind it. The bounds are never null, so that a plan that is kept walks the index as well.
+ */
 const LIST: Statement = {
   name: "audit_list",
-  text: `select e.at::text as at, e.stream::text as stream, e.seq::text as seq, e.line from audit_entries e
-    where e.log = $1 and ($2::timestamptz is null or e.at >= $2) and ($3::timestamptz is null or e.at < $3)
-      and ($4::timestamptz is null or (e.at, e.stream, e.seq) < ($4::timestamptz, $5::uuid, $6::bigint))
-      and (select bool_and(position(m in e.line) > 0) from unnest($7::text[]) as m) is not false
-    order by e.at desc, e.stream desc, e.seq desc limit $8`,
+  text: `select w.at::text as at, w.stream::text as stream, w.seq::text as seq, w.walked::int as walked, case when w.matches then w.line end as line
+    from (
+      select e.*, row_number() over (order by e.at desc, e.stream desc, e.seq desc) as walked,
+        (select bool_and(position(m in e.line) > 0) from unnest($7::text[]) as m) is not false as matches
+      from (
+        select e.at, e.stream, e.seq, e.line from audit_entries e
+        where e.log = $1 and e.at >= $2::timestamptz and e.at < $3::timestamptz and (e.at, e.stream, e.seq) < ($4::timestamptz, $5::uuid, $6::bigint)
+        order by e.at desc, e.stream desc, e.seq desc limit $8
+      ) e
+    ) w where w.matches or w.walked = $8 limit $9`,
 };
 
-/** One page of a log, newest first. */
-export async function listEntries(
-  db: Queryable,
-  filter: EntryFilter,
-  after: EntryPoint | undefined,
-  most: number,
-): Promise<(EntryPoint & { readonly line: string })[]> {
-  const rows = await db.query<{ at: string; stream: string; seq: string; line: string }>(LIST, [
+/** Before every entry, seen from the newest. */
+const newest: EntryPoint = { at: "infinity", stream: "ffffffff-ffff-ffff-ffff-ffffffffffff", seq: Number.MAX_SAFE_INTEGER };
+
+/** Part of a log, newest first. */
+export interface EntrySlice {
+  readonly rows: readonly (EntryPoint & { readonly line: string })[];
+  /** The last entry that was looked at, where that was not the last of all that the filter leaves. */
+  readonly walkedTo: EntryPoint | undefined;
+}
+
+/**
+ * At most `most` entries after a point, newest first, and at most `walked_max` looked through.
+ * @throws Failure STORE_UNAVAILABLE
+ */
+export async function listEntries(db: Queryable, filter: EntryFilter, after: EntryPoint | undefined, most: number, walked_max: number): Promise<EntrySlice> {
+  const from = after ?? newest;
+  const found = await db.query<{ at: string; stream: string; seq: string; walked: number; line: string | null }>(LIST, [
     filter.log,
-    filter.from ?? null,
-    filter.to ?? null,
-    after?.at ?? null,
-    after?.stream ?? null,
-    after?.seq ?? null,
+    filter.from ?? "-infinity",
+    filter.to ?? "infinity",
+    from.at,
+    from.stream,
+    from.seq,
     filter.members.map(({ key, value }) => `${JSON.stringify(key)}:${JSON.stringify(value)}`),
+    walked_max,
     most,
   ]);
-  return rows.map((row) => ({ ...row, seq: Number(row.seq) }));
+  const last = found.at(-1);
+  return {
+    rows: found.flatMap(({ at, stream, seq, line }) => (line === null ? [] : [{ at, stream, seq: Number(seq), line }])),
+    walkedTo: last?.walked === walked_max ? { at: last.at, stream: last.stream, seq: Number(last.seq) } : undefined,
+  };
 }
 
 const STREAMS: Statement = {

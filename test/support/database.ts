@@ -34,6 +34,7 @@ export async function freshDatabase(options: { migrated?: boolean; cluster?: Tes
       url: urlOf(cluster.adminUrl, name, cluster.serviceLogin, cluster.password),
       role: "cardex_service",
       pool: 6,
+      auditPool: 2,
       connect_ms: 3000,
       statement_ms: 5000,
     },
