@@ -47,7 +47,7 @@ const decisions_max = 5;
  *
  * In the transaction: the policy's version and PostgreSQL's time are read; work decided under another version is put back
  * and decided again; each kind of work runs over its jobs; the entries are placed in this writer's stream, and its heads move by
- * compare-and-set. A deadlock is retried; a job that poisons the batch is found by halving; a commit whose answer was lost is
+ * compare-and-set; the version is read once more, for the transaction may have waited for locks. A deadlock is retried; a job that poisons the batch is found by halving; a commit whose answer was lost is
  * resolved from the heads before anything else is written.
  */
 export class CommittedWriter {
@@ -158,7 +158,10 @@ export class CommittedWriter {
           const results = await this.#runKinds(tx, batch, moment.policyVersion);
           const drafts = batch.flatMap((each) => entriesOf(each, results.get(each)));
           const placed = this.#stream.place(drafts, moment.at);
-          if (placed.rows.length > 0) await appendEntries(tx, placed.rows, placed.moves);
+          if (placed.rows.length > 0) {
+            const version = await appendEntries(tx, placed.rows, placed.moves);
+            if (version !== moment.policyVersion && batch.some((each) => each.decided)) throw new PolicyMoved("the policy changed while the transaction waited");
+          }
           round = { results, placed };
         });
         if (round !== undefined) this.#settle(batch, round);
@@ -171,6 +174,8 @@ export class CommittedWriter {
         } else if (error instanceof HeadMoved) {
           this.#break(error);
           return failAll(batch, storeUnavailable(error, "the audit stream is broken"));
+        } else if (error instanceof PolicyMoved) {
+          if (retry >= retries_max) return failAll(batch, policyMoves());
         } else if (isRetryable(error) && retry < retries_max) {
           await sleep(2 ** retry);
         } else if (isBusy(error) && batch.length === 1) {
@@ -259,6 +264,11 @@ export class CommittedWriter {
     this.#options.observer.headMoved(error);
     failAll(this.#waiting.splice(0), storeUnavailable(error, "the audit stream is broken"));
   }
+}
+
+/** Nothing was committed: the work was decided under a policy that another had replaced before the end. */
+class PolicyMoved extends Error {
+  override readonly name = "PolicyMoved";
 }
 
 function policyMoves(): Failure {

@@ -26,10 +26,12 @@ export interface HeadRow {
   readonly hash: Buffer;
 }
 
+/** The last statement of its transaction: the policy's version is as new as it can be read before COMMIT. */
 const INSERT_ENTRIES: Statement = {
   name: "audit_insert_entries",
-  text: `insert into audit_entries (log, stream, seq, at, line)
-    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::text[])`,
+  text: `with entered as (insert into audit_entries (log, stream, seq, at, line)
+    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::text[]))
+    select (select version from policy_version)::text as version`,
 };
 
 const OPEN_HEADS: Statement = {
@@ -65,10 +67,11 @@ const MOMENT: Statement = {
 };
 
 /**
- * Appends lines and moves the heads, in the caller's transaction.
+ * Appends lines and moves the heads, in the caller's transaction, as the last that it does.
+ * @returns the policy's version at this moment
  * @throws Error if a head is not where the writer left it: another process writes in this stream, or the table was changed
  */
-export async function appendEntries(tx: Queryable, rows: readonly EntryRow[], moves: readonly HeadMove[]): Promise<void> {
+export async function appendEntries(tx: Queryable, rows: readonly EntryRow[], moves: readonly HeadMove[]): Promise<number> {
   const fresh = moves.filter((move) => move.oldSeq === 0);
   const moved = moves.filter((move) => move.oldSeq !== 0);
   if (fresh.length > 0) {
@@ -91,13 +94,14 @@ export async function appendEntries(tx: Queryable, rows: readonly EntryRow[], mo
     ]);
     if (done.length !== moved.length) throw new HeadMoved("the head of an audit stream is not where its writer left it");
   }
-  await tx.query(INSERT_ENTRIES, [
+  const [now] = await tx.query<{ version: string | null }>(INSERT_ENTRIES, [
     rows.map((r) => r.log),
     rows.map((r) => r.stream),
     rows.map((r) => r.seq),
     rows.map((r) => r.at),
     rows.map((r) => r.line),
   ]);
+  return Number(now?.version ?? 0);
 }
 
 /** A head was not where its only writer left it: the log was tampered with, or two processes share a stream. */
