@@ -69,6 +69,8 @@ export class Detokenizer {
    *   whatever that token's failure is
    */
   async detokenize(call: Call, purpose: string, items: readonly (DetokenizeItem | Failure)[]): Promise<Settled<Revealed>[]> {
+    // Whatever becomes of the call, its entry names what was asked for.
+    call.resources = items.map((item) => (item instanceof Failure ? {} : { token: item.token }));
     const opened = await Promise.all(items.map((item) => (item instanceof Failure ? Promise.resolve(failed(item)) : this.#open(call, purpose, item))));
     const answers = await this.#reveals.submit(
       this.#kind,
