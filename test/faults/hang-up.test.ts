@@ -37,7 +37,7 @@ async function untilQuiet(): Promise<void> {
 }
 
 /** Hangs up by `hangUp` while the reveal of a token is held in the middle of its transaction; answers how the log tells it. */
-async function hungUp(card: number, by: CardexClient, hangUp: () => void, signal?: AbortSignal): Promise<unknown[]> {
+async function hungUp(card: number, by: CardexClient, hangUp: () => void, signal?: AbortSignal): Promise<string[]> {
   const { token } = await gateway.tokens.tokenize({ pan: testCard(card).pan, expiry, options: { maxUses: 3 } });
   const release = await admin.hold("select 1 from tokens where token = $1", [token]);
   const answer = by.tokens.detokenize({ token, purpose: Purpose.PAYMENT }, { signal }).catch((error: unknown) => error);
@@ -48,7 +48,7 @@ async function hungUp(card: number, by: CardexClient, hangUp: () => void, signal
   await until(async () => (await entriesAbout(admin, token)).some((entry) => entry["rpc"] === rpc));
   await untilQuiet();
   await until(async () => (await entriesAbout(admin, token)).every((entry) => entry["outcome"] !== "released") || (await entriesAbout(admin, token)).some((entry) => entry["kind"] === "withheld"));
-  return (await entriesAbout(admin, token)).filter((entry) => entry["rpc"] === rpc).map((entry) => entry["outcome"]).toSorted();
+  return (await entriesAbout(admin, token)).filter((entry) => entry["rpc"] === rpc).map((entry) => String(entry["outcome"])).toSorted();
 }
 
 test("a caller that cancels while its reveal is committed did not get the PAN, and the log says so", async () => {
