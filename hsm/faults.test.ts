@@ -141,6 +141,17 @@ describe("an HSM that fails in its calls", () => {
     await worksWhole(opened);
   });
 
+  it.each(["CKR_GENERAL_ERROR", "CKR_FUNCTION_FAILED"] as const)("does not call a ciphertext broken for one %s in its decryption: it tries once more, in a fresh session", async (code) => {
+    const opened = await openWithKeys();
+    const sealed = await opened.encrypt(aes, text, aad);
+    for (const name of ["C_DecryptInit", "C_Decrypt"]) {
+      await token.fault(`${name} ckr=${ckr[code]} count=1`);
+      expect(Buffer.from(await opened.decrypt(aes, sealed, aad)), name).toEqual(text);
+    }
+    expect(await faulted()).toEqual(["C_DecryptInit", "C_Decrypt"]);
+    expect(states).toEqual(["ready"]);
+  });
+
   it("answers everything that waits with class device when the token is gone, and recovers by itself, with one login, when it is back", async () => {
     const opened = await openWithKeys();
     await token.fault(`* ckr=${ckr.CKR_TOKEN_NOT_PRESENT}`);

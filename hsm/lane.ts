@@ -111,8 +111,9 @@ export class Lane {
       return this.#call(operation);
     } catch (error) {
       const failure = this.#judge(operation, error);
-      if (failure.errorClass !== "session") throw failure;
-      this.#replaceSessions();
+      if (failure.errorClass === "session") this.#replaceSessions();
+      // A code that could mean anything is no proof yet that a stored card is broken: only a second one, in a fresh session, is.
+      else if (failure.errorClass !== "integrity" || !this.#isAmbiguous(error)) throw failure;
     }
     try {
       return this.#call(operation);
@@ -138,22 +139,26 @@ export class Lane {
     if (error instanceof HsmError && error.errorClass !== "device") return error;
     this.#renew();
     const failure = toHsmError(operation.kind, error, this.#profile);
-    if (classify(ckrOf(error), this.#profile) !== "ambiguous") return failure;
+    if (!this.#isAmbiguous(error)) return failure;
     const works = this.#answers(operation.key);
     const errorClass = works ? (operation.kind === "decrypt" ? "integrity" : "operation") : "device";
     return toHsmError(operation.kind, error, this.#profile, errorClass);
+  }
+
+  #isAmbiguous(error: unknown): boolean {
+    return classify(ckrOf(error), this.#profile) === "ambiguous";
   }
 
   #answers(index: number): boolean {
     const key = this.#keys.get(index);
     if (key === undefined) return false;
     try {
-      return answersProbe(this.#place, handleOf(key), key.probe);
+      if (answersProbe(this.#place, handleOf(key), key.probe)) return true;
     } catch {
       // Whatever it was: the token does not do what it did before, and that is the answer.
-      this.#renew();
-      return false;
     }
+    this.#renew();
+    return false;
   }
 
   /** A copy of the token object as a session object, held to the same attributes. */
