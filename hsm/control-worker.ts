@@ -54,11 +54,11 @@ class Control {
       const object = findKey(place.session, name);
       const description = describe(place, object, name.kind);
       const faults = attributeFaults(description);
-      if (faults.length > 0) throw new HsmError("integrity", `key ${name.id} (${name.kind}): ${faults.join(", ")}`);
-      if (!isTokenObject(object)) throw new HsmError("integrity", `key ${name.id} is not a token object`);
+      if (faults.length > 0) throw new HsmError("key", `key ${name.id} (${name.kind}): ${faults.join(", ")}`);
+      if (!isTokenObject(object)) throw new HsmError("key", `key ${name.id} is not a token object`);
       const { handle } = object;
       const probe = makeProbe(place, name.kind, handle, description.publicKey);
-      if (before !== undefined && !stillAnswers(place, handle, before)) throw new HsmError("integrity", `key ${name.id} is another key than before`);
+      if (before !== undefined && !stillAnswers(place, handle, before)) throw new HsmError("key", `key ${name.id} is another key than before`);
       return { handle: handle.toString("hex"), description, probe };
     });
   }
@@ -81,7 +81,7 @@ class Control {
   check(input: { handle: string; probe: Probe } | { handle: undefined }): true {
     return this.#read("known-answer operation", (place) => {
       if (input.handle !== undefined && !answersProbe(place, Buffer.from(input.handle, "hex"), input.probe)) {
-        throw new HsmError("integrity", "known-answer operation: another answer");
+        throw new HsmError("key", "known-answer operation: another answer");
       }
       return true;
     });
@@ -191,8 +191,7 @@ function stillAnswers(place: Place, handle: Buffer, before: Probe): boolean {
     return answersProbe(place, handle, before);
   } catch (error) {
     // It worked a moment ago: a code that could also mean a failed token means that the ciphertext is not of this key.
-    const found = classify(ckrOf(error), place.profile);
-    if (found === "integrity" || found === "ambiguous") return false;
+    if (classify(ckrOf(error), place.profile) === "ambiguous") return false;
     throw error;
   }
 }

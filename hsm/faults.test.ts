@@ -214,8 +214,8 @@ describe("an HSM that fails in its calls", () => {
     const opened = await openWithKeys();
     await token.fault("C_Sign flip");
     for (let turn = 0; turn < 3; turn += 1) await opened.health();
-    await expect(opened.mac(hmac, text)).rejects.toMatchObject({ errorClass: "integrity" });
-    await expect(opened.verifyKey(hmac)).rejects.toMatchObject({ errorClass: "integrity" });
+    await expect(opened.mac(hmac, text)).rejects.toMatchObject({ errorClass: "key" });
+    await expect(opened.verifyKey(hmac)).rejects.toMatchObject({ errorClass: "key" });
     await token.fault();
     expect(await opened.verifyKey(hmac)).toBe(hmac);
     await opened.verifyKey(ed25519);

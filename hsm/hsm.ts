@@ -44,18 +44,18 @@ export interface KeyDescription extends KeyName {
 /** Every operation of every call. All lengths in bytes. All methods may throw HsmError. */
 export interface Hsm {
   /**
-   * Finds the token key (CKA_TOKEN true, this CKA_ID; exactly one, else an integrity error), verifies its attributes and
+   * Finds the token key (CKA_TOKEN true, this CKA_ID; exactly one, else an error of class "key"), verifies its attributes and
    * makes it ready in every lane. Opening an open key gives the same OpenKey.
    */
   openKey(name: KeyName): Promise<OpenKey>;
   /**
    * As `openKey`, but a key that is open already is looked up on the token again and must be the same one still: the lanes may hold copies
-   * that outlive it. @throws HsmError "integrity": then the key is not used any more, by nobody, until it verifies again
+   * that outlive it. @throws HsmError "key": then the key is not used any more, by nobody, until it verifies again
    */
   verifyKey(name: KeyName): Promise<OpenKey>;
   /** AES-256-GCM with a fresh random 96-bit IV from the HSM. Answer: IV (12), ciphertext, tag (16). */
   encrypt(key: OpenKey, plaintext: Uint8Array, aad: Uint8Array): Promise<Uint8Array>;
-  /** The reverse. @throws HsmError class "integrity" if it does not verify. */
+  /** The reverse. @throws HsmError "integrity" if the ciphertext does not verify, "key" if the key was found lost: then no ciphertext is to blame. */
   decrypt(key: OpenKey, sealed: Uint8Array, aad: Uint8Array): Promise<Uint8Array>;
   /** HMAC-SHA-256, 32 bytes. */
   mac(key: OpenKey, data: Uint8Array): Promise<Uint8Array>;
@@ -92,10 +92,11 @@ export interface KeyMaker {
  * - session: the session was replaced, one retry failed too
  * - device: token or library away; recovery is under way
  * - login: the PIN was refused, or was refused before and nobody cleared it
- * - integrity: a ciphertext, key or attribute does not verify
+ * - integrity: a ciphertext does not verify, under a key that does
+ * - key: a key is missing, another one than before, or lacks an attribute; it says nothing about what was encrypted with it
  * - timeout: no answer in time; the process may have to be restarted
  */
-export type HsmErrorClass = "operation" | "session" | "device" | "login" | "integrity" | "timeout";
+export type HsmErrorClass = "operation" | "session" | "device" | "login" | "integrity" | "key" | "timeout";
 
 /** Any failure of the HSM. `message` names the PKCS#11 function and CKR code, never data. */
 export class HsmError extends Error {

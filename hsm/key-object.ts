@@ -11,11 +11,11 @@ export function findKeys(session: Session, objectClass: ObjectClass, id?: string
   return [...session.find({ class: objectClass, token: true, ...known })];
 }
 
-/** The token object of a key: exactly one. @throws HsmError "integrity" for none or several */
+/** The token object of a key: exactly one. @throws HsmError "key" for none or several */
 export function findKey(session: Session, name: KeyName, objectClass = classOf(name.kind)): SessionObject {
   const [object, ...more] = findKeys(session, objectClass, name.id);
-  if (object === undefined) throw new HsmError("integrity", `key ${name.id} (${name.kind}) is not on the token`);
-  if (more.length > 0) throw new HsmError("integrity", `key ${name.id} (${name.kind}) is on the token ${more.length + 1} times`);
+  if (object === undefined) throw new HsmError("key", `key ${name.id} (${name.kind}) is not on the token`);
+  if (more.length > 0) throw new HsmError("key", `key ${name.id} (${name.kind}) is on the token ${more.length + 1} times`);
   return object;
 }
 
@@ -73,7 +73,7 @@ export function describe(place: Place, object: SessionObject, kind: KeyKind): Ke
 function readPublicKey(object: SessionObject, { ed25519 }: Profile): Buffer {
   const point = object.getAttribute({ pointEC: null }).pointEC ?? Buffer.alloc(0);
   const publicKey = point.subarray(ed25519.pointPrefix_bytes);
-  if (publicKey.length !== 32) throw new HsmError("integrity", `an Ed25519 public key on the token has ${publicKey.length} bytes`);
+  if (publicKey.length !== 32) throw new HsmError("key", `an Ed25519 public key on the token has ${publicKey.length} bytes`);
   return publicKey;
 }
 

@@ -49,7 +49,7 @@ export class Lane {
     const key: LaneKey = { id, probe, original: Buffer.from(handle, "hex"), copy: undefined };
     try {
       this.#copy(key);
-      if (!answersProbe(this.#place, handleOf(key), probe)) throw new HsmError("integrity", `key ${id}: a lane's copy is another key`);
+      if (!answersProbe(this.#place, handleOf(key), probe)) throw new HsmError("key", `key ${id}: a lane's copy is another key`);
     } catch (error) {
       this.#renew();
       throw toHsmError("open key in a lane", error, this.#profile);
@@ -70,7 +70,7 @@ export class Lane {
     const key = index === undefined ? undefined : this.#keys.get(index);
     try {
       if (key === undefined) this.#slot.lib.C_GetSessionInfo(this.#place.session.handle);
-      else if (!answersProbe(this.#place, handleOf(key), key.probe)) throw new HsmError("integrity", "known-answer operation: another answer");
+      else if (!answersProbe(this.#place, handleOf(key), key.probe)) throw new HsmError("key", "known-answer operation: another answer");
     } catch (error) {
       const failure = toHsmError("known-answer operation", error, this.#profile);
       this.#renew();
@@ -169,7 +169,7 @@ export class Lane {
     const copy = session.copy(new SessionObject(key.original, session, session.lib), { token: false });
     const faults = attributeFaults(readAttributes(copy, kind));
     if (isTokenObject(copy)) faults.push("CKA_TOKEN is true");
-    if (faults.length > 0) throw new HsmError("integrity", `copy of key ${key.id}: ${faults.join(", ")}`);
+    if (faults.length > 0) throw new HsmError("key", `copy of key ${key.id}: ${faults.join(", ")}`);
     key.copy = copy;
   }
 

@@ -56,12 +56,12 @@ export class OpenKeys {
 
   /**
    * As `open`; a key that is open already is looked up on the token again, and must be the same one. Lanes can't tell: their copies work on
-   * when the token object is gone. @throws HsmError; after "integrity" the key is not used any more, until it verifies again
+   * when the token object is gone. @throws HsmError; after "key" the key is not used any more, until it verifies again
    */
   async verify(name: KeyName): Promise<OpenKey> {
     const { id, kind } = name;
     const before = this.#byId.get(id);
-    if (before !== undefined && before.key.kind !== kind) throw new HsmError("integrity", `key ${id} is of kind ${before.key.kind}`);
+    if (before !== undefined && before.key.kind !== kind) throw new HsmError("key", `key ${id} is of kind ${before.key.kind}`);
     if (before !== undefined) {
       await this.#verifyAgain(before, before.lost !== undefined);
       return before.key;
@@ -111,14 +111,14 @@ export class OpenKeys {
     const { id, kind, checkValue } = entry.key;
     try {
       const found = await this.#link.call("openKey", { id, kind, before: entry.found.probe });
-      if (found.description.checkValue !== checkValue) throw new HsmError("integrity", `key ${id} has another check value than before`);
+      if (found.description.checkValue !== checkValue) throw new HsmError("key", `key ${id} has another check value than before`);
       if (toLanes || found.handle !== entry.found.handle) {
         await this.#lanes.addKey({ index: entry.index, id, handle: found.handle, probe: found.probe });
       }
       entry.found = found;
       entry.lost = undefined;
     } catch (error) {
-      if (error instanceof HsmError && error.errorClass === "integrity") entry.lost = error;
+      if (error instanceof HsmError && error.errorClass === "key") entry.lost = error;
       throw error;
     }
   }
@@ -129,7 +129,7 @@ export class OpenKeys {
       await work();
       return false;
     } catch (error) {
-      if (error instanceof HsmError && error.errorClass === "integrity") return true;
+      if (error instanceof HsmError && error.errorClass === "key") return true;
       throw error;
     }
   }

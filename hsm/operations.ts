@@ -1,6 +1,7 @@
 import { createPublicKey, verify } from "node:crypto";
 import type { Session } from "graphene-pk11";
 import pkcs11 from "pkcs11js";
+import { ckrOf, classify } from "./errors.js";
 import { HsmError, type KeyKind } from "./hsm.js";
 import { iv_bytes, tag_bytes } from "./limits.js";
 import type { Profile } from "./profiles.js";
@@ -76,11 +77,23 @@ export function makeProbe(place: Place, kind: KeyKind, key: Buffer, publicKey: s
   return { kind, answer: answer.toString("hex") };
 }
 
-/** Whether the key behind `key` is the one that the probe was made with. @throws what PKCS#11 throws */
+/**
+ * Whether the key behind `key` is the one that the probe was made with. After another answer the session is not to be used any more.
+ * @throws what PKCS#11 throws
+ */
 export function answersProbe(place: Place, key: Buffer, probe: Probe): boolean {
   const answer = Buffer.from(probe.answer, "hex");
-  if (probe.kind === "aes-256-gcm") return decrypt(place, key, answer, probeAad).equals(PROBE_TEXT);
+  if (probe.kind === "aes-256-gcm") return opens(place, key, answer);
   if (probe.kind === "hmac-sha-256") return mac(place, key, PROBE_TEXT).equals(answer);
   const publicKey = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: answer.toString("base64url") }, format: "jwk" });
   return verify(null, PROBE_TEXT, publicKey, sign(place, key, PROBE_TEXT));
+}
+
+function opens(place: Place, key: Buffer, sealed: Buffer): boolean {
+  try {
+    return decrypt(place, key, sealed, probeAad).equals(PROBE_TEXT);
+  } catch (error) {
+    if (classify(ckrOf(error), place.profile) === "integrity") return false;
+    throw error;
+  }
 }

@@ -60,7 +60,7 @@ describe("an HSM and several processes", () => {
     await inSecondProcess({ kind: "destroy", name });
     await hsm.health();
     await vi.waitUntil(async () => (await opened.health()).state === "ready", { timeout: 30_000 });
-    await expect(hsm.mac(key, text)).rejects.toMatchObject({ errorClass: "integrity" });
+    await expect(hsm.mac(key, text)).rejects.toMatchObject({ errorClass: "key" });
   });
 
   it("tries a PIN that was changed meanwhile once in recovery, and never again", async () => {

@@ -34,8 +34,8 @@ export class TokenLink {
 
   /**
    * Initializes the library, finds the token by its label, logs in once through the guard.
-   * @throws HsmError "device" without the token; "login" if the PIN was refused, now or before; "integrity" if another token answers
-   * than the first time; what the guard throws
+   * @throws HsmError "device" without the token, or if another one answers than the first time; "login" if the PIN was refused, now or
+   * before; what the guard throws
    */
   async connect(): Promise<TokenPlace> {
     if (this.#refused) throw new HsmError("login", "the PIN was refused; an operator has to clear that first");
@@ -43,7 +43,7 @@ export class TokenLink {
     const { library, provider, tokenLabel } = this.#options;
     const token = await this.call("initialize", { library, provider, tokenLabel });
     if (this.#serial !== undefined && this.#serial !== token.serial) {
-      throw new HsmError("integrity", `token "${tokenLabel}" has serial ${token.serial} now, it had ${this.#serial}`);
+      throw new HsmError("device", `token "${tokenLabel}" has serial ${token.serial} now, it had ${this.#serial}`);
     }
     this.#serial = token.serial;
     await this.#login(token.serial);

@@ -52,7 +52,7 @@ export function explain(error: unknown): CommandFailure {
   if (error instanceof CardexError) return new CommandFailure(exitCodeOf(error.code), callLine(error), error);
   if (error instanceof ConnectError || error instanceof ConfigError) return new CommandFailure(exitCodes.usage, error.message, error);
   if (error instanceof Failure) return new CommandFailure(failureCodes[error.reason] ?? exitCodes.failed, error.message, error);
-  if (error instanceof HsmError) return new CommandFailure(error.errorClass === "integrity" ? exitCodes.unverified : exitCodes.unavailable, `HSM: ${error.message}`, error);
+  if (error instanceof HsmError) return new CommandFailure(error.errorClass === "integrity" || error.errorClass === "key" ? exitCodes.unverified : exitCodes.unavailable, `HSM: ${error.message}`, error);
   if (error instanceof PolicyError) return new CommandFailure(exitCodes.usage, error.message, error);
   if (error instanceof Error) return new CommandFailure(exitCodes.failed, fileLine(error) ?? error.message, error);
   return new CommandFailure(exitCodes.failed, "something that is no error was thrown", error);

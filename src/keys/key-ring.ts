@@ -181,7 +181,7 @@ export class KeyRing {
       const key = await this.#hsm.verifyKey({ id: registered.ckaId, kind: registered.kind });
       if (await isRegisteredKey(this.#hsm, key, registered)) return key;
     } catch (error) {
-      if (!(error instanceof HsmError) || error.errorClass !== "integrity") throw error;
+      if (!(error instanceof HsmError) || error.errorClass !== "key") throw error;
       throw this.#refuse(registered, error.message, error);
     }
     throw this.#refuse(registered, "it is not the registered key", undefined);

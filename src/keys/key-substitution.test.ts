@@ -69,9 +69,9 @@ describe("keys that others change on the token", () => {
     expect(() => ring.request()).toThrow(expect.objectContaining(integrity));
     expect(() => ring.audit()).toThrow(expect.objectContaining(integrity));
     // Those who hold the key since before can't use it either, though the lanes' copies would still work.
-    await expect(hsm.encrypt(acme, text, text)).rejects.toMatchObject({ errorClass: "integrity" });
-    await expect(hsm.mac(request, text)).rejects.toMatchObject({ errorClass: "integrity" });
-    await expect(hsm.sign(audit, text)).rejects.toMatchObject({ errorClass: "integrity" });
+    await expect(hsm.encrypt(acme, text, text)).rejects.toMatchObject({ errorClass: "key" });
+    await expect(hsm.mac(request, text)).rejects.toMatchObject({ errorClass: "key" });
+    await expect(hsm.sign(audit, text)).rejects.toMatchObject({ errorClass: "key" });
     expect((await hsm.encrypt(globex, text, text)).length).toBe(32);
     expect((await ring.panForEncrypt("globex")).key).toBe(globex);
   });
@@ -90,7 +90,7 @@ describe("keys that others change on the token", () => {
     const { key } = await ring.panForEncrypt("acme");
     await workInSecondProcess(token.options, { kind: "destroy", name: key });
     for (let turn = 0; turn < 8; turn += 1) expect((await hsm.health()).state).toBe("ready");
-    await expect(hsm.encrypt(key, text, text)).rejects.toMatchObject({ errorClass: "integrity" });
+    await expect(hsm.encrypt(key, text, text)).rejects.toMatchObject({ errorClass: "key" });
     expect(await ring.verify()).toBe(1);
     expect(alerted()).toEqual(["pan"]);
   });

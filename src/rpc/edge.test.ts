@@ -330,6 +330,7 @@ describe("the error table", () => {
     ["login", "UNAVAILABLE", "HSM_UNAVAILABLE"],
     ["timeout", "UNAVAILABLE", "HSM_UNAVAILABLE"],
     ["integrity", "DATA_LOSS", "INTEGRITY"],
+    ["key", "DATA_LOSS", "INTEGRITY"],
   ])("an HSM error of class %s is %s", async (errorClass, code, reason) => {
     edge.tokens.getToken = () => Promise.reject(new HsmError(errorClass, "C_Decrypt: CKR_GENERAL_ERROR"));
     const refusal = await refusalOf(callUnary(gateway, getToken, {}));

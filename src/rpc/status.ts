@@ -58,6 +58,8 @@ function hsmFailure(error: HsmError): Failure {
   switch (error.errorClass) {
     case "integrity":
       return new Failure("INTEGRITY", "what is stored does not verify", { cause: error, inner });
+    case "key":
+      return new Failure("INTEGRITY", "a key does not verify; operators were alerted", { cause: error, inner });
     case "operation":
       return new Failure("INTERNAL", "internal error", { cause: error, inner });
     case "session":
