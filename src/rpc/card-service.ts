@@ -60,7 +60,7 @@ export function cardService(cards: CardIndex, config: Pick<Config, "cards" | "li
       parser.finish();
       if (key === undefined || status === undefined) throw new Error("checked fields are there");
       call.requestId = requestId;
-      call.facts = { new_status: statusName(status) };
+      call.facts = { new_status: statusName(status), ...(comment === undefined || comment === "" ? {} : { comment }) };
       return { card: cardMessage(call, await cards.setStatus(call, { key, requestId, status, comment: comment ?? "", expectedVersion: expectedVersion ?? 0 })) };
     },
 

@@ -141,14 +141,19 @@ function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readon
     return {
       ...(token === undefined ? {} : { token }),
       ...("failure" in step.item ? {} : { card: step.item.cardId }),
-      outcome: step.failure === undefined ? "released" : "failed",
+      outcome: step.failure === undefined ? "released" : isMalformed(step.failure) ? "malformed" : "failed",
       ...(step.failure === undefined ? (step.repeat || step.sameAs !== undefined ? { reason: "repeat" } : {}) : { reason: reasonOf(step.failure) }),
     };
   });
   const only = steps.length === 1 ? steps[0] : undefined;
   if (only?.failure instanceof Failure && job.call.rpc.endsWith("/Detokenize")) return { kind: "failed", failure: only.failure };
-  const released = steps.some((step) => step.failure === undefined);
-  return { kind: "done", value: steps.map((step) => step.failure), outcome: released ? "released" : "failed" };
+  const value = steps.map((step) => step.failure);
+  if (value.includes(undefined)) return { kind: "done", value, outcome: "released" };
+  return { kind: "done", value, outcome: value.every(isMalformed) ? "malformed" : "failed" };
+}
+
+function isMalformed(error: unknown): boolean {
+  return error instanceof Failure && error.reason === "INVALID_FIELD";
 }
 
 function reasonOf(error: unknown): string {
