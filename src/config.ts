@@ -18,6 +18,7 @@ const limits = z
     pageSize: count(1000, "entries of one page", 1000),
     auditReads: count(16, "calls of ListEntries under way in one process", 10_000),
     auditScan: count(20_000, "entries that one page of ListEntries looks through; the next page goes on behind them"),
+    exports: count(8, "calls of ExportEntries under way in one process", 10_000),
     decisionCache: count(100_000, "access decisions kept"),
     hsmQueue: count(65_536, "HSM operations waiting"),
     lookupQueue: count(65_536, "database lookups waiting"),

@@ -17,18 +17,25 @@ export interface ExportChunk {
   readonly heads: readonly HeadRow[];
 }
 
-const linesOfChunk = 500;
+/** Lines read at once. */
+const linesAtOnce = 500;
 const streamsAtOnce = 100;
+
+/** Size of the lines in one message, bytes: a client takes 4 MiB a message where nobody told it otherwise. */
+const linesSize_max = 1_048_576;
+
+/** What a line takes beside itself in a message, bytes: its hash, tags and lengths. */
+const lineExtra_bytes = 64;
 
 /**
  * Lists entries, newest first. A page may have fewer than asked, or none, and still a next one: no page looks through more than
- * `walked_max` entries.
+ * `walked_max` entries, or has lines of more than a MiB (one line always goes).
  * @throws Failure INVALID_FIELD for a page token that is not ours
  */
 export async function pageOfEntries(db: Database, filter: EntryFilter, pageSize: number, pageToken: string, walked_max: number): Promise<EntryPage> {
   const after = pageToken === "" ? undefined : readPoint(pageToken);
   const { rows, walkedTo } = await listEntries(db, filter, after, pageSize + 1, walked_max);
-  const page = rows.slice(0, pageSize);
+  const page = fitting(rows.slice(0, pageSize));
   const end = page.length < rows.length ? page.at(-1) : walkedTo;
   return { lines: page.map((row) => row.line), next: end === undefined ? "" : Buffer.from(JSON.stringify([end.at, end.stream, end.seq])).toString("base64url") };
 }
@@ -53,13 +60,15 @@ export async function* exportEntries(
     for (const stream of fresh) {
       if (stream !== from) seq = 0;
       for (;;) {
-        const rows = await readStream(db, log, stream, seq, range, linesOfChunk);
-        const end = rows.at(-1);
-        if (end === undefined) break;
-        seq = end.seq;
-        last = Buffer.from(JSON.stringify([stream, seq])).toString("base64url");
-        yield { lines: rows.map((row) => row.line), cursor: last, heads: [] };
-        if (rows.length < linesOfChunk) break;
+        const rows = await readStream(db, log, stream, seq, range, linesAtOnce);
+        for (let rest: readonly (typeof rows)[number][] = rows; rest.length > 0; ) {
+          const chunk = fitting(rest);
+          rest = rest.slice(chunk.length);
+          seq = chunk.at(-1)?.seq ?? seq;
+          last = Buffer.from(JSON.stringify([stream, seq])).toString("base64url");
+          yield { lines: chunk.map((row) => row.line), cursor: last, heads: [] };
+        }
+        if (rows.length < linesAtOnce) break;
       }
       from = stream;
     }
@@ -68,6 +77,16 @@ export async function* exportEntries(
     seq = -1;
   }
   yield { lines: [], cursor: last, heads };
+}
+
+/** As many of these, from the first on, as go into one message; one always goes. */
+function fitting<R extends { readonly line: string }>(rows: readonly R[]): readonly R[] {
+  let size_bytes = 0;
+  const tooMany = rows.findIndex(({ line }, i) => {
+    size_bytes += Buffer.byteLength(line) + lineExtra_bytes;
+    return i > 0 && size_bytes > linesSize_max;
+  });
+  return tooMany === -1 ? rows : rows.slice(0, tooMany);
 }
 
 function readPoint(token: string): EntryPoint {

@@ -1,4 +1,4 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AuditOutcome, AuditService, type ListEntriesRequestSchema } from "../../gen/cardex/v1/audit_service_pb.js";
@@ -72,6 +72,20 @@ describe("ListEntries", () => {
     }
   });
 
+  it("has pages of about a MiB of lines, whatever their number, and one line always goes", async () => {
+    await insertLarge("large", 150);
+    const sizes: number[] = [];
+    let pageToken = "";
+    do {
+      const answer = await serviceOf().listEntries(create(AuditService.method.listEntries.input, { pageSize: 1000, pageToken }), testCall("AuditService/ListEntries", { tenant: "large" }));
+      sizes.push(toBinary(AuditService.method.listEntries.output, create(AuditService.method.listEntries.output, answer)).length);
+      pageToken = answer.nextPageToken ?? "";
+    } while (pageToken !== "");
+    expect(sizes).toHaveLength(3);
+    expect(Math.max(...sizes)).toBeLessThan(1_100_000);
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeGreaterThan(150 * 16_000);
+  });
+
   it("is done at most limits.auditReads times at once; one more is refused, and let in when there is room again", async () => {
     const service = serviceOf({ auditReads: 2 });
     const results = await Promise.allSettled([page(service, {}), page(service, {}), page(service, {})]);
@@ -99,3 +113,52 @@ describe("ListEntries", () => {
     expect(plan).not.toMatch(/Sort|Seq Scan/);
   });
 });
+
+/** Entries of 16,000 bytes in a log of their own. */
+async function insertLarge(log: string, entries: number): Promise<void> {
+  await admin.query(
+    `insert into audit_entries (log, stream, seq, at, line)
+       select $1, $2, n, clock_timestamp() - make_interval(secs => 1000 - n), '{"n":' || n || ',"x":"' || repeat('x', 16000) || '"}' from generate_series(1, $3::int) as n`,
+    [log, stream, entries],
+  );
+  await admin.query("insert into audit_heads (log, stream, kind, seq, hash) values ($1, $2, 'reveal', $3, $4)", [log, stream, entries, Buffer.alloc(32)]);
+}
+
+describe("ExportEntries", () => {
+  it("sends messages of about a MiB of lines, every line once, and goes on behind any of them", async () => {
+    await insertLarge("exported", 150);
+    const messages = await exported(serviceOf(), "exported", "");
+    const { output } = AuditService.method.exportEntries;
+    for (const message of messages) expect(toBinary(output, create(output, message)).length).toBeLessThan(1_100_000);
+    expect(messages.flatMap(numbersOf)).toEqual(down(150, 1).toReversed());
+    const rest = await exported(serviceOf(), "exported", messages[0]?.cursor ?? "");
+    expect([...numbersOf(messages[0] ?? {}), ...rest.flatMap(numbersOf)]).toEqual(down(150, 1).toReversed());
+  });
+
+  it("is done at most limits.exports times at once; one more is refused, and let in when one has ended or was given up", async () => {
+    const service = serviceOf({ exports: 2 });
+    const begun = [begin(service), begin(service)];
+    await Promise.all(begun.map((each) => each.next()));
+    await expect(begin(service).next()).rejects.toMatchObject({ reason: "LIMIT", limit: "exports" });
+    await begun[0]?.return?.();
+    await begin(service).next();
+    await expect(begin(service).next()).rejects.toMatchObject({ reason: "LIMIT", limit: "exports" });
+  });
+});
+
+type ExportMessage = MessageInitShape<typeof AuditService.method.exportEntries.output>;
+
+function begin(service: ReturnType<typeof auditService>, log = "acme", cursor = ""): AsyncIterator<ExportMessage> {
+  return service.exportEntries(create(AuditService.method.exportEntries.input, { cursor }), testCall("AuditService/ExportEntries", { tenant: log }))[Symbol.asyncIterator]();
+}
+
+async function exported(service: ReturnType<typeof auditService>, log: string, cursor: string): Promise<ExportMessage[]> {
+  const messages: ExportMessage[] = [];
+  const iterator = begin(service, log, cursor);
+  for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) messages.push(next.value);
+  return messages;
+}
+
+function numbersOf(message: ExportMessage): number[] {
+  return (message.lines ?? []).map((line) => (JSON.parse(line) as { n: number }).n);
+}

@@ -18,6 +18,7 @@ import { FieldParser, parsePageSize, parseTime } from "./parse-fields.js";
  */
 export function auditService(database: Database, limits: Limits): ServiceHandlers<typeof AuditService> {
   const reads = new Places("auditReads", limits.auditReads);
+  const exports = new Places("exports", limits.exports);
   return {
     listEntries: async (message, call) => {
       const filter = parseFilter(call, message.filter);
@@ -36,12 +37,17 @@ export function auditService(database: Database, limits: Limits): ServiceHandler
     exportEntries: async function* (message, call) {
       const range = parseRange(message.startTime, message.endTime, "");
       noteRange(call, range);
-      for await (const chunk of exportEntries(database, call.principal.tenant, range, message.cursor)) {
-        yield {
-          lines: [...chunk.lines],
-          cursor: chunk.cursor,
-          heads: chunk.heads.map(({ stream, seq, hash }) => ({ stream, seq: BigInt(seq), hash })),
-        };
+      const leave = exports.enter();
+      try {
+        for await (const chunk of exportEntries(database, call.principal.tenant, range, message.cursor)) {
+          yield {
+            lines: [...chunk.lines],
+            cursor: chunk.cursor,
+            heads: chunk.heads.map(({ stream, seq, hash }) => ({ stream, seq: BigInt(seq), hash })),
+          };
+        }
+      } finally {
+        leave();
       }
     },
   };
