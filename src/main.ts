@@ -8,6 +8,7 @@ import { hsmOptions } from "../hsm/options.js";
 import { readPin } from "../hsm/pin.js";
 import { RandomPool } from "../hsm/random-pool.js";
 import { GuessLimit } from "./access/guess-limit.js";
+import { ItemsInFlight } from "./access/in-flight.js";
 import { Policy } from "./access/policy.js";
 import { Alerts } from "./alert.js";
 import { CommittedJournal } from "./audit/committed-journal.js";
@@ -122,11 +123,13 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
   const institutions = new Institutions(database);
   const parts = { database, hsm, keys, random, institutions, mutations, reveals, limits };
   const cards = new CardIndex(parts);
+  const items = new ItemsInFlight(limits);
   const tokens = tokenService({
     tokenizer: new Tokenizer(parts),
     detokenizer: new Detokenizer({ ...parts, onIntegrity: (facts) => alerts.raise("card.not_verified", facts) }),
     records: new TokenRecords(parts),
     cards,
+    items,
     guesses: new GuessLimit(limits, ({ id }) => alerts.raise("tokenize.guessing", { principal: id })),
     limits,
   });
@@ -141,7 +144,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     journal,
     metrics,
     alert: alerts.raise,
-    services: [served(TokenService, tokens), served(CardService, cardService(cards, config)), served(AuditService, auditService(auditDatabase, limits))],
+    services: [served(TokenService, tokens), served(CardService, cardService(cards, items, config)), served(AuditService, auditService(auditDatabase, limits))],
   });
   onStop(() => server.stop());
   const housekeeping = startHousekeeping({

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Failure } from "../failure.js";
 import { GuessLimit } from "./guess-limit.js";
-import { InFlight } from "./in-flight.js";
+import { InFlight, ItemsInFlight } from "./in-flight.js";
 
 const alice = { id: "spiffe://cardex.test/tenant/acme/alice", tenant: "acme" };
 const bob = { id: "spiffe://cardex.test/tenant/acme/bob", tenant: "acme" };
@@ -44,4 +44,19 @@ test("calls in flight are limited in all and by principal, and a place given bac
   expect(inFlight.total).toBe(2);
   inFlight.enter(bob.id);
   expect(limitOf(() => inFlight.enter(alice.id)).limit).toBe("callsInFlight");
+});
+
+test("items of batches in flight are limited by principal, one batch always goes, and those of a batch that ended, or failed, are free again", async () => {
+  const items = new ItemsInFlight({ itemsInFlightPerPrincipal: 1000 });
+  let end = (): void => {};
+  const ended = new Promise<void>((resolve) => (end = resolve));
+  const first = items.during(alice.id, 600, () => ended);
+  const second = items.during(alice.id, 400, () => ended);
+  await expect(items.during(alice.id, 1, () => ended)).rejects.toMatchObject({ reason: "LIMIT", limit: "itemsInFlightPerPrincipal", retryAfter_ms: 100 });
+  const large = items.during(bob.id, 5000, () => ended);
+  await expect(items.during(bob.id, 1, () => ended)).rejects.toMatchObject({ reason: "LIMIT" });
+  end();
+  await Promise.all([first, second, large]);
+  await expect(items.during(alice.id, 600, () => Promise.reject(new Error("failed")))).rejects.toThrow("failed");
+  expect(await items.during(alice.id, 1000, () => Promise.resolve("done"))).toBe("done");
 });

@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { CardStatus } from "../../gen/cardex/v1/card_pb.js";
 import { BatchGetCardsResultSchema, type CardService, GetCardResponseSchema } from "../../gen/cardex/v1/card_service_pb.js";
+import type { ItemsInFlight } from "../access/in-flight.js";
 import type { Call } from "../call.js";
 import type { CardAnswer, CardIndex } from "../cards/card-index.js";
 import { statusName, type StoredStatus } from "../cards/card-status.js";
@@ -18,7 +19,7 @@ const day_s = 86_400;
 const grace_days_most = 90;
 
 /** CardService: messages in, messages out; what it does is in cards/. No answer has a field for a PAN. */
-export function cardService(cards: CardIndex, config: Pick<Config, "cards" | "limits">): ServiceHandlers<typeof CardService> {
+export function cardService(cards: CardIndex, items: ItemsInFlight, config: Pick<Config, "cards" | "limits">): ServiceHandlers<typeof CardService> {
   return {
     getCard: async (message, call) => {
       const key = parseCardKey(message.card);
@@ -38,7 +39,7 @@ export function cardService(cards: CardIndex, config: Pick<Config, "cards" | "li
           throw error;
         }
       });
-      const answers = await cards.getCards(call, keys);
+      const answers = await items.during(call.principal.id, keys.length, () => cards.getCards(call, keys));
       return {
         results: answers.map((answer) =>
           create(BatchGetCardsResultSchema, {

@@ -13,6 +13,7 @@ import {
   TokenStatus,
 } from "../../gen/cardex/v1/token_service_pb.js";
 import type { GuessLimit } from "../access/guess-limit.js";
+import type { ItemsInFlight } from "../access/in-flight.js";
 import type { Settled } from "../batcher.js";
 import type { Call } from "../call.js";
 import type { CardIndex } from "../cards/card-index.js";
@@ -37,12 +38,13 @@ export interface TokenServiceParts {
   readonly records: TokenRecords;
   readonly cards: CardIndex;
   readonly guesses: GuessLimit;
+  readonly items: ItemsInFlight;
   readonly limits: Limits;
 }
 
 /** TokenService: messages in, messages out; what it does is in vault/. */
 export function tokenService(parts: TokenServiceParts): ServiceHandlers<typeof TokenService> {
-  const { tokenizer, detokenizer, records, cards, guesses, limits } = parts;
+  const { tokenizer, detokenizer, records, cards, guesses, items, limits } = parts;
 
   const readTokenize = (call: Call, message: TokenizeMessage): TokenizeRequest => {
     const request = parseTokenize(message);
@@ -60,9 +62,11 @@ export function tokenService(parts: TokenServiceParts): ServiceHandlers<typeof T
 
     batchTokenize: async (message, call) => {
       checkBatch(message.requests, "requests", limits.batchItems);
-      const results = await tokenizer.tokenize(
-        call,
-        message.requests.map((item) => orFailure(() => readTokenize(call, item))),
+      const results = await items.during(call.principal.id, message.requests.length, () =>
+        tokenizer.tokenize(
+          call,
+          message.requests.map((item) => orFailure(() => readTokenize(call, item))),
+        ),
       );
       return {
         results: results.map((result) =>
@@ -83,10 +87,12 @@ export function tokenService(parts: TokenServiceParts): ServiceHandlers<typeof T
 
     batchDetokenize: async (message, call) => {
       checkBatch(message.items, "items", limits.batchItems);
-      const results = await detokenizer.detokenize(
-        call,
-        purposeOf(call),
-        message.items.map((item) => orFailure(() => readDetokenize(item))),
+      const results = await items.during(call.principal.id, message.items.length, () =>
+        detokenizer.detokenize(
+          call,
+          purposeOf(call),
+          message.items.map((item) => orFailure(() => readDetokenize(item))),
+        ),
       );
       return {
         results: results.map((result) =>
