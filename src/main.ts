@@ -161,7 +161,10 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     log,
     checks: {
       serving: () => ({ ok: server.serving }),
-      database: async () => ({ ok: (await database.query({ name: "probe", text: "select 1 as one" })).length === 1 }),
+      database: async () => {
+        await database.requireWritable();
+        return { ok: true };
+      },
       hsm: async () => {
         const { state } = await hsm.health();
         return { ok: state === "ready", detail: state };

@@ -14,11 +14,17 @@ export interface Queryable {
   query<R extends object>(statement: Statement, values?: readonly unknown[]): Promise<R[]>;
 }
 
+/** On also on a standby (PostgreSQL manual, 20.11.1 and 27.4.1). */
+const READ_ONLY: Statement = { name: "read_only", text: "select current_setting('transaction_read_only') as \"readOnly\"" };
+
 /** The pool for lookups. Writers have connections of their own (`writer-connection.ts`). */
 export class Database implements Queryable {
   readonly #pool: pg.Pool;
+  readonly #onLost: (error: Error) => void;
 
+  /** @param onLost hears of each connection that was lost while nothing, or a transaction, was under way on it; must not throw */
   constructor(config: Config["database"], onLost: (error: Error) => void = () => {}) {
+    this.#onLost = onLost;
     this.#pool = new pg.Pool({
       ...connectionOptions(config),
       max: config.pool,
@@ -46,6 +52,10 @@ export class Database implements Queryable {
     } catch (error) {
       throw storeUnavailable(error);
     }
+    // While it is checked out the pool does not listen, and an error that nobody listens to ends the process.
+    const lost = (error: Error): void => this.#onLost(error);
+    client.on("error", lost);
+    let keep = false;
     try {
       await client.query("BEGIN");
       const value = await work({
@@ -53,12 +63,26 @@ export class Database implements Queryable {
           (await client.query<R>({ name: statement.name, text: statement.text, values: values as unknown[] })).rows,
       });
       await client.query("COMMIT");
-      client.release();
+      keep = true;
       return value;
     } catch (error) {
-      client.release(true);
       throw isAway(error) ? storeUnavailable(error) : error;
+    } finally {
+      client.release(!keep);
+      client.off("error", lost);
     }
+  }
+
+  /**
+   * Whether PostgreSQL is here and takes writes: after a failover a connection may lead to a standby, which answers lookups. That connection is
+   * dropped, so that the next one may lead elsewhere.
+   * @throws Failure STORE_UNAVAILABLE if not
+   */
+  async requireWritable(): Promise<void> {
+    await this.transaction(async (tx) => {
+      const [state] = await tx.query<{ readonly readOnly: string }>(READ_ONLY);
+      if (state?.readOnly !== "off") throw storeUnavailable(new Error("PostgreSQL takes no writes: it is a standby, or set to read only"));
+    });
   }
 
   /** A connection of one's own, for LISTEN and for session locks. The caller ends it. */
@@ -102,12 +126,12 @@ export function connectionOptions(config: Config["database"]): pg.ClientConfig {
   };
 }
 
-/** Whether an error says that PostgreSQL is away, stopping, full or too slow, rather than that a statement is wrong. */
+/** Whether an error says that PostgreSQL is away, stopping, full, too slow or read only (25006), rather than that a statement is wrong. */
 export function isAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
   if (typeof code === "string") {
-    if (/^(08|53|57P|58)/.test(code) || code === "57014" || code === "55P03" || code === "25P03" || code === "25P04") return true;
+    if (/^(08|53|57P|58)/.test(code) || code === "57014" || code === "55P03" || code === "25P03" || code === "25P04" || code === "25006") return true;
     if (/^E[A-Z]+$/.test(code)) return true;
   }
   return /^(Connection terminated|timeout exceeded|Query read timeout|Client has encountered|Client was closed|Cannot use a pool|The client was closed)/.test(
