@@ -130,7 +130,10 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     records: new TokenRecords(parts),
     cards,
     items,
-    guesses: new GuessLimit(limits, ({ id }) => alerts.raise("tokenize.guessing", { principal: id })),
+    guesses: new GuessLimit(limits, ({ id }, alert) => {
+      if (alert === "suspected") alerts.raise("tokenize.guessing_suspected", { principal: id });
+      else alerts.raise("tokenize.guessing", { principal: id });
+    }),
     limits,
   });
 
