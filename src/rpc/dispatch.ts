@@ -44,9 +44,12 @@ function unary(edge: Edge, gate: Gate, method: DescMethod, handler: UnaryHandler
     arrival.dispatch(async () => {
       try {
         const request = admit(edge, arrival, method, bytes);
-        const answer = encode(method.output, await handler(request, arrival.call));
+        const message = await handler(request, arrival.call);
+        const { view } = arrival.call;
+        const answer = encode(method.output, message);
         if (arrival.aborted !== undefined && !arrival.call.audited) throw arrival.aborted;
         await recordDone(edge, arrival);
+        if (arrival.call.view !== view) throw viewMoved();
         if (arrival.open) callback(null, answer);
         else withholdReleased(edge, arrival);
       } catch (error) {
@@ -54,6 +57,11 @@ function unary(edge: Edge, gate: Gate, method: DescMethod, handler: UnaryHandler
       }
     });
   };
+}
+
+/** The policy gives another view than the one that the answer was made for, which must not leave. */
+function viewMoved(): Failure {
+  return new Failure("STORE_UNAVAILABLE", "the policy changed; try again", { retryAfter_ms: 100, inner: "policy" });
 }
 
 function serverStream(

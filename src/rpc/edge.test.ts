@@ -9,7 +9,8 @@ import { DetokenizeRequestSchema, Purpose, TokenService } from "../../gen/cardex
 import { HsmError, type HsmErrorClass } from "../../hsm/hsm.js";
 import { startEdge, type TestEdge } from "../../test/support/edge.js";
 import { callBytes, callUnary, connect, refusalOf } from "../../test/support/edge-client.js";
-import { revokeRole } from "../access/administration.js";
+import { readPolicy, revokeRole } from "../access/administration.js";
+import { addPolicyRow, removePolicyRow } from "../store/policy.js";
 import { clock } from "../clock.js";
 import type { KeyedCertificate } from "../dev/certificates.js";
 import { Failure, invalidField, notFound, storeUnavailable } from "../failure.js";
@@ -152,6 +153,27 @@ describe("access", () => {
     };
     expect(await refusalOf(callUnary(client, getToken, {}))).toMatchObject({ code: "UNAUTHENTICATED" });
     expect(entry()).toMatchObject({ outcome: "denied" });
+    client.close();
+  });
+});
+
+describe("what the role sees of a card", () => {
+  test("is what it may see when the answer leaves: one made for another view does not", async () => {
+    const client = connect(edge, await edge.issueFor("payment-gateway"));
+    const rule = ["spiffe://cardex.test/tenant/acme/payment-gateway", "acme", "view", "masked", "*", "deny"];
+    edge.tokens.tokenize = (_request, call) => Promise.resolve(call.view === "masked" ? { masked: { bin: "41111111" } } : {});
+    const ask = () => callUnary(client, tokenize, {});
+    expect((await ask()).masked?.bin).toBe("41111111");
+    // The policy moves while the entry is committed, which finds it out and decides again.
+    edge.journal.beforeRecord = async (call) => {
+      await addPolicyRow(edge.owner, { ptype: "p", values: rule });
+      await call.decideAgain(call.policyVersion + 1);
+    };
+    expect(await refusalOf(ask())).toMatchObject({ code: "UNAVAILABLE", reason: "STORE_UNAVAILABLE", text: "the policy changed; try again" });
+    edge.journal.clear();
+    expect((await ask()).masked).toBeUndefined();
+    await removePolicyRow(edge.owner, { ptype: "p", values: rule });
+    await edge.policy.refresh((await readPolicy(edge.owner)).version);
     client.close();
   });
 });

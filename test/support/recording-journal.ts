@@ -20,10 +20,10 @@ export class RecordingJournal implements Journal {
   readonly withheldCalls: string[] = [];
   readonly events: string[] = [];
   /** What `record` does before it answers; may throw. */
-  beforeRecord: () => Promise<void> = () => Promise.resolve();
+  beforeRecord: (call: Call) => Promise<void> = () => Promise.resolve();
 
   async record(call: Call, outcome: Outcome, failure?: Failure): Promise<void> {
-    await this.beforeRecord();
+    await this.beforeRecord(call);
     call.audited = true;
     this.entries.push({
       id: call.id,
