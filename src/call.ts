@@ -52,7 +52,7 @@ export interface Call {
    * @throws Failure DENIED or UNKNOWN_PRINCIPAL
    */
   decideAgain(version: number): Promise<void>;
-  /** Whether the policy gives this caller tokens of this scope; decided from the newest policy this server has. */
+  /** Whether the policy gives this caller tokens of this scope for its purpose; decided from the newest policy this server has. */
   mayUseScope(scope: string): boolean;
   /** Set by audit/ once the entry with the true outcome is committed; the edge writes one for a call that has none. */
   audited: boolean;

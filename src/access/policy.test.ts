@@ -54,12 +54,22 @@ describe("the policy", () => {
     expect(policy.knowsTenant("other")).toBe(false);
     expect(policy.decide(tokenize)).toBe(true);
     expect(policy.view(gateway)).toBe("masked");
-    expect(policy.mayUseScope(gateway, "")).toBe(true);
-    expect(policy.mayUseScope(gateway, "merchant-7")).toBe(true);
+    expect(policy.mayUseScope(gateway, "", "PAYMENT")).toBe(true);
+    expect(policy.mayUseScope(gateway, "merchant-7", "PAYMENT")).toBe(true);
     const nobody = { id: "spiffe://cardex.test/tenant/acme/nobody", tenant: "acme" };
     expect(policy.decide({ ...tokenize, principal: nobody })).toBe(false);
     expect(policy.view(nobody)).toBe("nothing");
-    expect(policy.mayUseScope(nobody, "")).toBe(false);
+    expect(policy.mayUseScope(nobody, "", "PAYMENT")).toBe(false);
+  });
+
+  test("decides scopes for the purpose of the call", async () => {
+    const rules = `${await defaultPolicy()}\np, ${gateway.id}, *, scope, m1, MIGRATION, deny\n`;
+    const policy = await openPolicy();
+    await applyPolicy(owner, rules);
+    await policy.refresh((await readPolicy(owner)).version);
+    expect(policy.mayUseScope(gateway, "m1", "MIGRATION")).toBe(false);
+    expect(policy.mayUseScope(gateway, "m1", "PAYMENT")).toBe(true);
+    expect(policy.mayUseScope(gateway, "m2", "MIGRATION")).toBe(true);
   });
 
   test("takes effect on every server when it is changed on one, and a decision made before does not outlive it", async () => {

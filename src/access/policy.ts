@@ -96,9 +96,9 @@ export class Policy {
     return this.#ask(principal, "view", "masked", noPurpose) ? "masked" : "nothing";
   }
 
-  /** Whether the principal may detokenize tokens of this scope; "" for tokens without one. */
-  mayUseScope(principal: Principal, scope: string): boolean {
-    return this.#ask(principal, "scope", scope === "" ? noScope : scope, noPurpose);
+  /** Whether the principal may detokenize tokens of this scope for this purpose; "" for tokens without a scope. */
+  mayUseScope(principal: Principal, scope: string, purpose: string | undefined): boolean {
+    return this.#ask(principal, "scope", scope === "" ? noScope : scope, purpose ?? noPurpose);
   }
 
   /**

@@ -51,7 +51,7 @@ describe("the default policy", () => {
   test.each(Object.keys(allowed))("lets nobody but the payment gateway detokenize by scope: %s", async (role) => {
     const decide = await compileRules([...parsePolicy(await defaultPolicy()), { ptype: "g", values: [person, role, "acme"] }]);
     for (const action of ["merchant-7", "(none)"])
-      expect(decide({ subject: person, tenant: "acme", object: "scope", action, purpose: noPurpose })).toBe(role === "payment-gateway");
+      expect(decide({ subject: person, tenant: "acme", object: "scope", action, purpose: "PAYMENT" })).toBe(role === "payment-gateway");
   });
 });
 
@@ -80,6 +80,10 @@ describe("policy text is refused as a whole, with the line, when it", () => {
     ["names a malformed tenant", "p, auditor, ACME, AuditService, *, (none), allow", 'line 2: "ACME" is not a tenant'],
     ["names a malformed scope", "p, auditor, *, scope, A B, *, allow", 'line 2: "A B" is not a scope'],
     ["names an unknown view", "p, auditor, *, view, full, *, allow", 'line 2: "full" is not a view'],
+    ["has a purpose where a view has none, so that it would never apply", "p, auditor, *, view, masked, PAYMENT, deny", "line 2: a view is the same for every purpose"],
+    ["lacks a purpose where a scope has one, so that it would never apply", "p, auditor, *, scope, m1, (none), deny", "line 2: tokens are never detokenized without a purpose"],
+    ["lacks a purpose where an RPC has one", "p, auditor, *, TokenService, Detokenize, (none), deny", "line 2: TokenService/Detokenize always has a purpose"],
+    ["has a purpose where an RPC has none", "p, auditor, *, TokenService, Tokenize, REFUND, deny", "line 2: TokenService/Tokenize has no purpose"],
     ["gives a role that no rule is for", `g, ${person}, auditr, acme`, 'line 2: no rule of this policy is for the role "auditr"'],
     ["gives a role in another tenant", `g, ${person}, auditor, other`, 'line 2: the principal is of tenant "acme"'],
     ["gives a role to no principal", "g, someone, auditor, acme", 'line 2: "someone" is not a principal'],

@@ -67,7 +67,19 @@ function ruleFault(values: readonly string[]): string | undefined {
   if (tenant !== "*" && !tenantPattern.test(tenant)) return `"${tenant}" is not a tenant, nor *`;
   if (effect !== "allow" && effect !== "deny") return `"${effect}" is neither allow nor deny`;
   if (purpose !== "*" && purpose !== noPurpose && !purposeNames.includes(purpose)) return `"${purpose}" is not a purpose; there are ${purposeNames.join(", ")}, ${noPurpose} and *`;
-  return actionFault(object, action);
+  return actionFault(object, action) ?? idleFault(object, action, purpose);
+}
+
+/** A rule that no question can meet is a mistake, and a dangerous one where it should deny. */
+function idleFault(object: string, action: string, purpose: string): string | undefined {
+  if (purpose === "*") return undefined;
+  if (object === "view") return purpose === noPurpose ? undefined : `a view is the same for every purpose; write * instead of ${purpose}`;
+  if (object === "scope") return purpose === noPurpose ? `tokens are never detokenized without a purpose; name one, or write * instead of ${noPurpose}` : undefined;
+  const method = services.find((each) => each.name === object)?.methods.find((each) => each.name === action);
+  if (method === undefined) return undefined;
+  const hasPurpose = method.input.field["purpose"] !== undefined;
+  if (hasPurpose && purpose === noPurpose) return `${object}/${action} always has a purpose; name one, or write * instead of ${noPurpose}`;
+  return hasPurpose || purpose === noPurpose ? undefined : `${object}/${action} has no purpose; write ${noPurpose} or * instead of ${purpose}`;
 }
 
 function actionFault(object: string, action: string): string | undefined {

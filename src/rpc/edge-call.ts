@@ -77,7 +77,7 @@ export class EdgeCall implements Call {
   }
 
   mayUseScope(scope: string): boolean {
-    return this.#edge.policy.mayUseScope(this.principal, scope);
+    return this.#edge.policy.mayUseScope(this.principal, scope, this.purpose);
   }
 }
 

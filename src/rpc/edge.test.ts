@@ -157,6 +157,21 @@ describe("access", () => {
   });
 });
 
+test("tokens of a scope are the caller's for the purposes that the policy gives, and no others", async () => {
+  const rule = ["spiffe://cardex.test/tenant/acme/payment-gateway", "acme", "scope", "m1", "MIGRATION", "deny"];
+  await addPolicyRow(edge.owner, { ptype: "p", values: rule });
+  await edge.policy.refresh((await readPolicy(edge.owner)).version);
+  const seen: boolean[] = [];
+  edge.tokens.detokenize = (_request, call) => {
+    seen.push(call.mayUseScope("m1"));
+    return Promise.resolve({});
+  };
+  for (const purpose of [Purpose.MIGRATION, Purpose.PAYMENT]) await callUnary(gateway, detokenize, { token: "tok_x", purpose });
+  expect(seen).toEqual([false, true]);
+  await removePolicyRow(edge.owner, { ptype: "p", values: rule });
+  await edge.policy.refresh((await readPolicy(edge.owner)).version);
+});
+
 describe("what the role sees of a card", () => {
   test("is what it may see when the answer leaves: one made for another view does not", async () => {
     const client = connect(edge, await edge.issueFor("payment-gateway"));
