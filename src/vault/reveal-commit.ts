@@ -1,3 +1,4 @@
+import { HsmError } from "../../hsm/hsm.js";
 import type { Job, Verdict, WorkKind } from "../audit/work.js";
 import type { Call, Resource } from "../call.js";
 import { requestIdReused } from "../cards/card-mutation.js";
@@ -158,5 +159,5 @@ function isMalformed(error: unknown): boolean {
 
 function reasonOf(error: unknown): string {
   if (error instanceof Failure) return error.inner ?? error.reason;
-  return error instanceof Error ? error.name : "INTERNAL";
+  return error instanceof HsmError ? `hsm ${error.errorClass}` : "INTERNAL";
 }

@@ -1,4 +1,5 @@
 import { v7 as uuidv7 } from "uuid";
+import { HsmError } from "../../hsm/hsm.js";
 import { type Job, Stale, type Verdict, type WorkKind } from "../audit/work.js";
 import type { Settled } from "../batcher.js";
 import type { Resource } from "../call.js";
@@ -311,7 +312,7 @@ function resourceOf(result: Settled<TokenizeAnswer>, item: Step | FailedItem | u
     const repeat = item !== undefined && !("failure" in item) && (item.repeat || item.sameAs !== undefined);
     return { token, indexCode, card, outcome: "done", ...(repeat ? { reason: "repeat" } : {}) };
   }
-  if (!(result.error instanceof Failure)) return { outcome: "failed", reason: "INTERNAL" };
+  if (!(result.error instanceof Failure)) return { outcome: "failed", reason: result.error instanceof HsmError ? `hsm ${result.error.errorClass}` : "INTERNAL" };
   const { inner, reason } = result.error;
   return { outcome: reason === "INVALID_FIELD" ? "malformed" : "failed", reason: inner ?? reason };
 }
