@@ -10,8 +10,8 @@ export async function entriesAbout(admin: Admin, token: string): Promise<Entry[]
   return entries.filter((entry) => calls.has(entry["call"]));
 }
 
-export function resourcesOf(entry: Entry): readonly { readonly token?: string; readonly outcome?: string }[] {
-  return (entry["resources"] ?? []) as { token?: string; outcome?: string }[];
+export function resourcesOf(entry: Entry): readonly { readonly token?: string; readonly outcome?: string; readonly reason?: string }[] {
+  return (entry["resources"] ?? []) as { token?: string; outcome?: string; reason?: string }[];
 }
 
 /** PANs that left, by token, as the log tells it: released, and not known to have stayed. */
