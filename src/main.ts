@@ -147,7 +147,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
     journal,
     metrics,
     alert: alerts.raise,
-    services: [served(TokenService, tokens), served(CardService, cardService(cards, items, config)), served(AuditService, auditService(auditDatabase, limits))],
+    services: [served(TokenService, tokens), served(CardService, cardService(cards, items, config)), served(AuditService, auditService(auditDatabase, institutions, limits))],
   });
   onStop(() => server.stop());
   const housekeeping = startHousekeeping({

@@ -60,6 +60,7 @@ export class CardIndex {
     const answers = await Promise.all(
       keys.map(async (key): Promise<[Settled<CardAnswer>, Resource]> => {
         if (key instanceof Failure) return [{ ok: false, error: key }, { outcome: "malformed", reason: key.reason }];
+        if (!(await this.mayBe(call, key))) return [{ ok: false, error: notFound("unknown") }, { outcome: "failed", reason: "unknown" }];
         const row = await this.find(call, key);
         if (row === undefined) return [{ ok: false, error: notFound("unknown") }, { ...key, outcome: "failed", reason: "unknown" }];
         const old = row.code_expires_at ?? undefined;
@@ -71,7 +72,12 @@ export class CardIndex {
     return answers.map(([answer]) => answer);
   }
 
-  /** The row behind a key, or nothing. */
+  /** Whether a key may name a card of the caller's tenant. One that can't is unknown, and stands in no entry. @throws Failure STORE_UNAVAILABLE */
+  async mayBe(call: Call, key: CardKey): Promise<boolean> {
+    return !("indexCode" in key) || (await this.#parts.institutions.mayHave(call.principal.tenant, key.indexCode));
+  }
+
+  /** The row behind a key that may be one of the tenant, or nothing. */
   find(call: Call, key: CardKey): Promise<FoundCard | undefined> {
     return this.#lookups.submit({ tenant: call.principal.tenant, key });
   }
@@ -81,6 +87,7 @@ export class CardIndex {
     call: Call,
     input: { readonly key: CardKey; readonly requestId: string | undefined; readonly status: StoredStatus; readonly comment: string; readonly expectedVersion: number },
   ): Promise<IndexedCard> {
+    if (!(await this.mayBe(call, input.key))) throw notFound("unknown");
     const claim = await this.#claim(call, input.requestId, JSON.stringify([input.key, input.status, input.comment, input.expectedVersion]));
     return retried(() => this.#parts.mutations.submit(this.#setStatus, call, { ...input, claim }));
   }
@@ -90,6 +97,7 @@ export class CardIndex {
     call: Call,
     input: { readonly key: CardKey; readonly requestId: string | undefined; readonly grace_s: number },
   ): Promise<RotatedCode> {
+    if (!(await this.mayBe(call, input.key))) throw notFound("unknown");
     const claim = await this.#claim(call, input.requestId, JSON.stringify([input.key, input.grace_s]));
     return retried(async () => {
       const card = await this.find(call, input.key);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AuditOutcome, AuditService, type ListEntriesRequestSchema } from "../../gen/cardex/v1/audit_service_pb.js";
 import { type FreshDatabase, freshDatabase } from "../../test/support/database.js";
 import { defaultLimits, testCall } from "../../test/support/vault.js";
+import { Institutions } from "../cards/institution.js";
 import type { Limits } from "../config.js";
 import { listEntries } from "../store/audit.js";
 import { Database } from "../store/database.js";
@@ -34,7 +35,7 @@ afterAll(async () => {
 });
 
 function serviceOf(limits: Partial<Limits> = {}): ReturnType<typeof auditService> {
-  return auditService(database, { ...defaultLimits, ...limits });
+  return auditService(database, new Institutions(database), { ...defaultLimits, ...limits });
 }
 
 /** One page: the numbers of its entries, and where the next begins. */

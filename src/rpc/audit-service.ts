@@ -3,6 +3,7 @@ import { Places } from "../access/places.js";
 import { lineHash } from "../audit/entry.js";
 import { exportEntries, pageOfEntries } from "../audit/read-entries.js";
 import type { Call } from "../call.js";
+import type { Institutions } from "../cards/institution.js";
 import { parseIndexCode } from "../cards/index-code.js";
 import type { Limits } from "../config.js";
 import { invalidField } from "../failure.js";
@@ -16,15 +17,19 @@ import { FieldParser, parsePageSize, parseTime } from "./parse-fields.js";
  * AuditService: reading the log of the caller's own tenant.
  * @param database connections of its own: a long look through the log keeps no gateway waiting
  */
-export function auditService(database: Database, limits: Limits): ServiceHandlers<typeof AuditService> {
+export function auditService(database: Database, institutions: Institutions, limits: Limits): ServiceHandlers<typeof AuditService> {
   const reads = new Places("auditReads", limits.auditReads);
   const exports = new Places("exports", limits.exports);
   return {
     listEntries: async (message, call) => {
       const filter = parseFilter(call, message.filter);
       const pageSize = parsePageSize(message.pageSize, limits.pageSize);
-      for (const { key, value } of filter.members) call.facts = { ...call.facts, [`filter_${key}`]: value };
+      const code = message.filter?.indexCode ?? "";
+      const foreign = code !== "" && !(await institutions.mayHave(call.principal.tenant, code));
+      for (const { key, value } of filter.members) call.facts = { ...call.facts, [`filter_${key}`]: foreign && key === "index_code" ? "unknown" : value };
       noteRange(call, filter);
+      // No entry has a code of another institution.
+      if (foreign) return { entries: [], nextPageToken: "" };
       const leave = reads.enter();
       try {
         const page = await pageOfEntries(database, filter, pageSize, message.pageToken, limits.auditScan);

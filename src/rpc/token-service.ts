@@ -111,6 +111,7 @@ export function tokenService(parts: TokenServiceParts): ServiceHandlers<typeof T
       const key = parseCardKey(message.card);
       const scope = parseScope(message.scope, "scope");
       const pageSize = parsePageSize(message.pageSize, limits.pageSize);
+      if (!(await cards.mayBe(call, key))) throw notFound("unknown");
       call.resources = [{ ...key }];
       const card = await cards.find(call, key);
       if (card === undefined) throw notFound("unknown");
