@@ -1,3 +1,4 @@
+import pg from "pg";
 import { pino, type Logger } from "pino";
 
 export type { Logger };
@@ -19,15 +20,23 @@ export function openLog(level: string): Logger {
   );
 }
 
-/** An error for the log: class, message, code, stack and causes; nothing else that a driver may have hung on it (row values, queries). */
+/**
+ * An error for the log: class, message, code, stack and causes; nothing else that a driver may have hung on it (row values, queries).
+ * PostgreSQL's own messages quote what was sent ("invalid input syntax for type uuid: ..."): of them, only what names the fault.
+ */
 export function describeError(error: unknown, depth = 0): object {
   if (!(error instanceof Error)) return { message: "not an Error", type: typeof error };
   const { code } = error as NodeJS.ErrnoException;
   return {
-    type: error.name,
-    message: error.message,
+    ...(error instanceof pg.DatabaseError ? describeFault(error) : { type: error.name, message: error.message, stack: error.stack }),
     ...(typeof code === "string" || typeof code === "number" ? { code } : {}),
-    stack: error.stack,
     ...(error.cause !== undefined && depth < 4 ? { cause: describeError(error.cause, depth + 1) } : {}),
   };
+}
+
+/** What PostgreSQL's error names, and where it was thrown; nothing of its message, which the stack begins with. */
+function describeFault(error: pg.DatabaseError): object {
+  const { severity, routine, schema, table, column, constraint, message, stack = "" } = error;
+  const at = stack.indexOf(message);
+  return { type: "DatabaseError", severity, routine, schema, table, column, constraint, stack: at === -1 ? "" : stack.slice(at + message.length) };
 }
