@@ -7,12 +7,12 @@ export type RaiseAlert = (name: string, facts: Readonly<Record<string, string | 
 
 /** An alert is an entry in the log "system", a log line, a metric and a health state; never only a line of text. */
 export class Alerts {
-  readonly #journal: Pick<Journal, "event">;
+  readonly #journal: Pick<Journal, "notice">;
   readonly #log: Logger;
   readonly #metrics: Metrics;
   readonly #raised = new Set<string>();
 
-  constructor(journal: Pick<Journal, "event">, log: Logger, metrics: Metrics) {
+  constructor(journal: Pick<Journal, "notice">, log: Logger, metrics: Metrics) {
     this.#journal = journal;
     this.#log = log;
     this.#metrics = metrics;
@@ -27,8 +27,6 @@ export class Alerts {
     this.#raised.add(name);
     this.#metrics.alertRaised(name);
     this.#log.error({ alert: name, ...facts, ...(cause === undefined ? {} : { err: cause }) }, `alert ${name}`);
-    this.#journal.event(`alert.${name}`, { ...facts }).catch((error: unknown) => {
-      this.#log.error({ alert: name, err: error }, "alert could not be written to the audit log");
-    });
+    this.#journal.notice(`alert.${name}`, { ...facts });
   };
 }

@@ -22,6 +22,8 @@ export class CommittedJournal implements Journal {
   readonly #onLost: (error: unknown) => void;
   readonly #timer: NodeJS.Timeout;
   #pending: EntryDraft[] = [];
+  /** Those in the commit that is under way. */
+  #underWay = 0;
   #flushing: Promise<void> | undefined;
 
   /** @param onLost told when a notice is not kept any longer: too many wait for the store */
@@ -40,9 +42,11 @@ export class CommittedJournal implements Journal {
   }
 
   withheld(call: Call): void {
-    if (this.#pending.length >= pending_max) return this.#onLost(new Error("too many notices wait for the store"));
-    this.#pending.push(withheldDraft(call));
-    this.#flush();
+    this.#keep(withheldDraft(call));
+  }
+
+  notice(name: string, facts: Record<string, string | number>): void {
+    this.#keep(noticeDraft("system", name, facts));
   }
 
   refused(refusal: Refusal): void {
@@ -53,22 +57,48 @@ export class CommittedJournal implements Journal {
     await this.#notices.append(noticeCall, [noticeDraft("system", name, facts)], false);
   }
 
-  /** Writes what still waits, once. */
+  /** Writes what still waits, as far as the store takes it. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    await this.#flushed();
+    // Where the store was away, it may be back.
     this.#flush();
-    await this.#flushing;
+    await this.#flushed();
+    if (this.#pending.length > 0) this.#onLost(new Error(`${this.#pending.length} notices were not written before the end`));
+  }
+
+  /** Returns when nothing is left, or the store did not take it. */
+  async #flushed(): Promise<void> {
+    while (this.#flushing !== undefined) await this.#flushing;
+  }
+
+  #keep(draft: EntryDraft): void {
+    if (this.#pending.length + this.#underWay >= pending_max) return this.#onLost(new Error("too many notices wait for the store"));
+    this.#pending.push(draft);
+    this.#flush();
   }
 
   #flush(): void {
     if (this.#flushing !== undefined || this.#pending.length === 0) return;
+    this.#flushing = this.#write().then((taken) => {
+      this.#flushing = undefined;
+      if (taken) this.#flush();
+    });
+  }
+
+  /** Answers whether the store took what waited. Never rejects. */
+  async #write(): Promise<boolean> {
     const drafts = this.#pending.splice(0);
-    this.#flushing = this.#notices
-      .append(noticeCall, drafts, false)
-      .catch(() => {
-        // The store is away, which others report; they are written when it is back.
-        this.#pending.unshift(...drafts);
-      })
-      .finally(() => (this.#flushing = undefined));
+    this.#underWay = drafts.length;
+    try {
+      await this.#notices.append(noticeCall, drafts, false);
+      return true;
+    } catch {
+      // The store is away, which others report; they are written when it is back.
+      this.#pending.unshift(...drafts);
+      return false;
+    } finally {
+      this.#underWay = 0;
+    }
   }
 }

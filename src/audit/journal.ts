@@ -13,7 +13,9 @@ export interface Journal {
   withheld(call: Call): void;
   /** Counts a refused handshake or a call over a limit; written as sums a second and source. Never blocks, never throws. */
   refused(refusal: Refusal): void;
-  /** Commits an entry of the installation itself (log "system"): start, stop, alerts, administrative acts. */
+  /** Notes an alert in the log "system". Never throws; retried in the background while the store is away. */
+  notice(name: string, facts: Record<string, string | number>): void;
+  /** Commits an entry of the installation itself (log "system"): start and stop. @throws Failure STORE_UNAVAILABLE */
   event(name: string, facts: Record<string, string | number>): Promise<void>;
 }
 

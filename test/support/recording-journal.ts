@@ -44,6 +44,10 @@ export class RecordingJournal implements Journal {
     this.refusals.push(refusal);
   }
 
+  notice(name: string): void {
+    this.events.push(name);
+  }
+
   event(name: string): Promise<void> {
     this.events.push(name);
     return Promise.resolve();
