@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { Config } from "../config.js";
 import { storeUnavailable } from "../failure.js";
@@ -20,10 +21,12 @@ const READ_ONLY: Statement = { name: "read_only", text: "select current_setting(
 /** The pool for lookups. Writers have connections of their own (`writer-connection.ts`). */
 export class Database implements Queryable {
   readonly #pool: pg.Pool;
+  readonly #config: Config["database"];
   readonly #onLost: (error: Error) => void;
 
   /** @param onLost hears of each connection that was lost while nothing, or a transaction, was under way on it; must not throw */
   constructor(config: Config["database"], onLost: (error: Error) => void = () => {}) {
+    this.#config = config;
     this.#onLost = onLost;
     this.#pool = new pg.Pool({
       ...connectionOptions(config),
@@ -58,10 +61,7 @@ export class Database implements Queryable {
     let keep = false;
     try {
       await client.query("BEGIN");
-      const value = await work({
-        query: async <R extends object>(statement: Statement, values: readonly unknown[] = []) =>
-          (await client.query<R>({ name: statement.name, text: statement.text, values: values as unknown[] })).rows,
-      });
+      const value = await work(queryable(client));
       await client.query("COMMIT");
       keep = true;
       return value;
@@ -85,7 +85,24 @@ export class Database implements Queryable {
     });
   }
 
-  /** A connection of one's own, for LISTEN and for session locks. The caller ends it. */
+  /**
+   * Work on a connection of its own, without a transaction: for session locks, which end with it. It may be lost before the work is done: the next
+   * statement tells.
+   * @throws Failure STORE_UNAVAILABLE; what `work` throws
+   */
+  async session<T>(name: string, work: (session: Queryable) => Promise<T>): Promise<T> {
+    const client = await Database.dedicated(this.#config, name);
+    client.on("error", this.#onLost);
+    try {
+      return await work(queryable(client));
+    } catch (error) {
+      throw isAway(error) ? storeUnavailable(error) : error;
+    } finally {
+      await endWithin(client, this.#config.connect_ms);
+    }
+  }
+
+  /** A connection of one's own, for LISTEN. The caller ends it. */
   static async dedicated(config: Config["database"], name: string): Promise<pg.Client> {
     const client = new pg.Client({ ...connectionOptions(config), application_name: name, query_timeout: config.statement_ms + 500 });
     try {
@@ -99,6 +116,19 @@ export class Database implements Queryable {
   async close(): Promise<void> {
     await this.#pool.end();
   }
+}
+
+function queryable(client: pg.ClientBase): Queryable {
+  return {
+    query: async <R extends object>(statement: Statement, values: readonly unknown[] = []) =>
+      (await client.query<R>({ name: statement.name, text: statement.text, values: values as unknown[] })).rows,
+  };
+}
+
+/** Ends a connection; cuts it if its peer does not end it, too. */
+async function endWithin(client: pg.Client, wait_ms: number): Promise<void> {
+  const ended = await Promise.race([client.end().then(() => true), sleep(wait_ms, false, { ref: false })]);
+  if (!ended) (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }
 
 /**
