@@ -15,6 +15,8 @@ import { Turns } from "./turns.js";
 const groupSize_max = 64;
 const backoffFirst_ms = 250;
 const backoffLast_ms = 5000;
+/** Time that each step of closing has when the drain used all of its own up. */
+const closingLeast_ms = 1000;
 const nothing = new Uint8Array(0);
 
 /** PKCS#11 allows one initialized library a process; a second driver would end the first one's sessions. */
@@ -64,7 +66,13 @@ class Driver implements Hsm, KeyMaker {
   }
 
   async connect(): Promise<void> {
-    await this.#startLanes(await this.#link.connect());
+    try {
+      await this.#startLanes(await this.#link.connect());
+    } catch (error) {
+      // A thread that hangs keeps the process from ending in any other way.
+      if (error instanceof HsmError && error.errorClass === "timeout") this.#fail(error);
+      throw error;
+    }
     this.#change("ready", undefined);
   }
 
@@ -133,14 +141,18 @@ class Driver implements Hsm, KeyMaker {
   async close(drain_ms = 10_000): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
-    await this.#recovery;
-    await this.#lanes.stop(drain_ms);
-    if (this.#state !== "failed") await this.#link.finalize();
+    const until_ms = clock.monotonic_ms() + drain_ms;
+    const left_ms = (): number => Math.max(until_ms - clock.monotonic_ms(), closingLeast_ms);
+    // A recovery may be in the middle of a login, or wait for that of another process.
+    await Promise.race([this.#recovery, sleep(left_ms(), undefined, { ref: false })]);
+    await this.#lanes.stop(left_ms());
+    // Where that fails, the end of the threads, or of the process, ends what the library holds.
+    if (this.#state !== "failed") await this.#link.finalize(left_ms()).catch(() => undefined);
     const ended = Promise.all([this.#lanes.terminate(), this.#link.terminate()]).then(() => {
       openInThisProcess = false;
     });
     // A thread that hangs in a native call never ends.
-    await Promise.race([ended, sleep(drain_ms, undefined, { ref: false })]);
+    await Promise.race([ended, sleep(left_ms(), undefined, { ref: false })]);
   }
 
   #submit(kind: OperationKind, key: OpenKey | undefined, a: Uint8Array, b: Uint8Array, a_bytes_max = text_bytes_max): Promise<Uint8Array> {
@@ -224,7 +236,9 @@ class Driver implements Hsm, KeyMaker {
       try {
         await this.#lanes.stop(this.#options.call_ms);
         await this.#link.finalize();
-        await this.#startLanes(await this.#link.connect());
+        const token = await this.#link.connect();
+        if (this.#closing.signal.aborted) return;
+        await this.#startLanes(token);
         await this.#keys.reopen();
         this.#change("ready", undefined);
         return;

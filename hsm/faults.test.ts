@@ -232,6 +232,28 @@ describe("an HSM that fails in its calls", () => {
     expect((await opened.health()).state).toBe("failed");
   });
 
+  it("does not hang when a call hangs while it opens: class timeout, and the observer is told", async () => {
+    await token.fault("C_OpenSession after=1 hang");
+    // In place of the SIGKILL that a server gives itself.
+    const observer = { hung: () => void token.fault().then(() => (hung += 1)), stateChanged: (state: HsmHealth["state"]) => void states.push(state) };
+    await expect(openHsm({ ...token.options, call_ms: 500 }, guard, observer)).rejects.toMatchObject({ errorClass: "timeout" });
+    expect(hung).toBe(1);
+    expect(states).toEqual(["failed"]);
+    await worksWhole(await openWithKeys());
+  });
+
+  it("closes also while a recovery waits for the login of another process", async () => {
+    const opened = await openWithKeys();
+    guard.attempt = () => new Promise(() => void (guard.attempts += 1));
+    await token.fault(`C_Sign ckr=${ckr.CKR_DEVICE_ERROR} count=1`);
+    await expect(opened.mac(hmac, text)).rejects.toMatchObject({ errorClass: "device" });
+    await vi.waitUntil(() => guard.attempts === 2, { timeout: 30_000 });
+    await opened.close(100);
+    await token.fault();
+    guard = new CountingGuard();
+    await worksWhole(await openWithKeys());
+  });
+
   it("lets what is under way end before it closes", async () => {
     const opened = await openWithKeys();
     await token.fault("C_Sign delay_ms=200");

@@ -67,7 +67,7 @@ export interface Hsm {
   describeKey(name: KeyName): Promise<KeyDescription>;
   /** Whether the lanes work: a known-answer operation on the token, not a mere call. */
   health(): Promise<HsmHealth>;
-  /** Ends the lanes; waits for operations under way, at most `drain_ms`. */
+  /** Ends the lanes; waits for operations and for a recovery under way, at most `drain_ms`, and a few seconds for the HSM's library to end. */
   close(drain_ms?: number): Promise<void>;
 }
 

@@ -51,17 +51,21 @@ export class TokenLink {
   }
 
   /** One call to the control worker. @throws HsmError */
-  call<K extends keyof ControlCalls>(method: K, input: Parameters<ControlCalls[K]>[0]): Promise<ReturnType<ControlCalls[K]>> {
-    return this.#control.call(method, input, Math.max(slowCall_ms, this.#options.call_ms));
+  call<K extends keyof ControlCalls>(method: K, input: Parameters<ControlCalls[K]>[0], wait_ms = this.#slowCall_ms): Promise<ReturnType<ControlCalls[K]>> {
+    return this.#control.call(method, input, wait_ms);
   }
 
   /** Ends everything that the library holds for this process. */
-  async finalize(): Promise<void> {
-    if (!this.#control.ended) await this.call("finalize", {});
+  async finalize(wait_ms = this.#slowCall_ms): Promise<void> {
+    if (!this.#control.ended) await this.call("finalize", {}, wait_ms);
   }
 
   async terminate(): Promise<void> {
     await this.#control.terminate();
+  }
+
+  get #slowCall_ms(): number {
+    return Math.max(slowCall_ms, this.#options.call_ms);
   }
 
   async #login(serial: string): Promise<void> {
