@@ -106,7 +106,7 @@ async function writeConfig(plan: InstallationPlan, token: SoftHsmPlace, login: {
       trustDomain,
     },
     database: login,
-    hsm: { provider: "softhsm2", library: token.library, tokenLabel, pinFile: layout.userPin, softhsmConf: token.softhsmConf },
+    hsm: { provider: "softhsm2", library: token.library, tokenLabel, pinFile: layout.userPin, softhsmConf: token.softhsmConf, lanes: 1 },
   };
   for (const [name, value] of Object.entries(overrides)) {
     const section = sections[name];
