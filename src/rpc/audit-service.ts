@@ -3,7 +3,7 @@ import { Places } from "../access/places.js";
 import { lineHash } from "../audit/entry.js";
 import { exportEntries, pageOfEntries } from "../audit/read-entries.js";
 import type { Call } from "../call.js";
-import type { Institutions } from "../cards/institution.js";
+import { refuseCardData } from "../cards/free-text.js";
 import { parseIndexCode } from "../cards/index-code.js";
 import type { Limits } from "../config.js";
 import { invalidField } from "../failure.js";
@@ -114,6 +114,8 @@ function parseFilter(call: Call, message: AuditFilter | undefined): EntryFilter 
 
 function matching(text: string, form: RegExp, field: string, what: string): string {
   if (!form.test(text)) throw invalidField(`filter.${field}`, `must be ${what}`);
+  // The filter stands in the entry of the call.
+  refuseCardData(text, `filter.${field}`);
   return text;
 }
 
