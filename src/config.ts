@@ -12,6 +12,7 @@ const limits = z
     callsInFlight: count(2048, "calls under way in one process; one more is refused"),
     callsInFlightPerPrincipal: count(1024, "calls under way for one principal in one process"),
     itemsInFlightPerPrincipal: count(8000, "items of batches under way for one principal in one process; one batch always goes"),
+    infrastructureStreams: count(64, "streams of health and reflection under way in one process", 10_000),
     connections: count(1024, "connections to one process"),
     callDeadline_ms: ms(10_000, "time that a call gets when its caller sets no deadline, and at most"),
     exportDeadline_ms: ms(3_600_000, "the same for ExportEntries"),

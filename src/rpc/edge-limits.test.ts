@@ -1,9 +1,9 @@
 import { connect as connectHttp2 } from "node:http2";
-import type { Client } from "@grpc/grpc-js";
+import type { Client, ServiceError } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { TokenService } from "../../gen/cardex/v1/token_service_pb.js";
 import { startEdge, type TestEdge } from "../../test/support/edge.js";
-import { callBytes, callUnary, connect, refusalOf } from "../../test/support/edge-client.js";
+import { callBytes, callUnary, connect, readRefusal, refusalOf } from "../../test/support/edge-client.js";
 
 const { getToken } = TokenService.method;
 let edge: TestEdge;
@@ -12,7 +12,7 @@ let release: () => void;
 let underWay: number;
 
 beforeEach(async () => {
-  edge = await startEdge({ callsInFlight: 3, callsInFlightPerPrincipal: 2, callDeadline_ms: 2000, drain_ms: 300 });
+  edge = await startEdge({ callsInFlight: 3, callsInFlightPerPrincipal: 2, infrastructureStreams: 2, callDeadline_ms: 2000, drain_ms: 300 });
   client = connect(edge, await edge.issueFor("payment-gateway"));
   underWay = 0;
   const released = new Promise<void>((resolve) => (release = resolve));
@@ -61,6 +61,36 @@ describe("calls in flight", () => {
     await vi.waitFor(async () => expect(await edge.metrics.text()).toContain("cardex_calls_in_flight 0"));
     expect(edge.journal.entries).toMatchObject([{ outcome: "failed" }]);
   });
+});
+
+test("streams of health and reflection have a limit of their own, and take no place from calls", async () => {
+  const same = (value: Buffer): Buffer => value;
+  const watch = () => client.makeServerStreamRequest("/grpc.health.v1.Health/Watch", same, same, Buffer.alloc(0));
+  const reflect = () => client.makeBidiStreamRequest("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", same, same);
+  const watched = watch();
+  const reflected = reflect();
+  for (const stream of [watched, reflected]) stream.on("error", () => {});
+  await new Promise((resolve) => watched.once("data", resolve));
+  reflected.write(Buffer.concat([Buffer.from([0x3a, 1]), Buffer.from("*")]));
+  await new Promise((resolve) => reflected.once("data", resolve));
+  for (const stream of [watch(), reflect()]) {
+    const error = await new Promise<ServiceError>((resolve) => stream.once("error", (each: ServiceError) => resolve(each)));
+    expect(readRefusal(error)).toMatchObject({ code: "RESOURCE_EXHAUSTED", reason: "LIMIT", details: [{}, { violations: [{ subject: "infrastructureStreams" }] }, {}] });
+  }
+  expect(await edge.metrics.text()).toContain("cardex_calls_in_flight 0");
+  edge.tokens.getToken = () => Promise.resolve({});
+  await Promise.all([callUnary(client, getToken, {}), callUnary(client, getToken, {})]);
+  watched.cancel();
+  await vi.waitFor(async () => {
+    const another = watch();
+    const served = new Promise<boolean>((resolve) => {
+      another.once("data", () => resolve(true));
+      another.once("error", () => resolve(false));
+    });
+    expect(await served).toBe(true);
+    another.cancel();
+  });
+  reflected.cancel();
 });
 
 test("a caller that never takes its answer loses its call after the deadline, and the place is free again", async () => {

@@ -1,6 +1,7 @@
 import type { RaiseAlert } from "../alert.js";
 import type { Policy } from "../access/policy.js";
 import type { InFlight } from "../access/in-flight.js";
+import type { Places } from "../access/places.js";
 import type { Revocations } from "../access/revocations.js";
 import type { Journal } from "../audit/journal.js";
 import type { Limits } from "../config.js";
@@ -13,6 +14,8 @@ export interface Edge {
   readonly revocations: Pick<Revocations, "isRevoked">;
   readonly journal: Journal;
   readonly inFlight: InFlight;
+  /** Streams that last as long as the caller likes, and take no place in flight from a call. */
+  readonly infrastructureStreams: Places;
   readonly limits: Limits;
   readonly metrics: Metrics;
   readonly alert: RaiseAlert;

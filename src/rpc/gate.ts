@@ -57,7 +57,7 @@ export class Gate {
           onReceiveMetadata: (metadata, pass) => {
             try {
               if (this.#edge.stopping()) throw new Failure("STOPPING", "this server is stopping; try another connection");
-              leave = this.#edge.inFlight.enter(peer.identity.principal.id);
+              leave = isEndless(method) ? this.#edge.infrastructureStreams.enter() : this.#edge.inFlight.enter(peer.identity.principal.id);
               arrival.call.checkStanding();
               if (method.path === unknownPath) throw new Failure("UNKNOWN_METHOD", "no such method");
             } catch (error) {
@@ -75,4 +75,9 @@ export class Gate {
       },
     });
   };
+}
+
+/** A watch of health, or a conversation with reflection: idle for as long as the caller likes. */
+function isEndless(method: { readonly path: string; readonly responseStream: boolean }): boolean {
+  return method.responseStream && method.path.startsWith("/grpc.");
 }

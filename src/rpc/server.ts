@@ -2,6 +2,7 @@ import type { AddressInfo } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
 import { type ConnectionInjector, Server, ServerCredentials } from "@grpc/grpc-js";
 import { InFlight } from "../access/in-flight.js";
+import { Places } from "../access/places.js";
 import type { Policy } from "../access/policy.js";
 import { Revocations } from "../access/revocations.js";
 import type { RaiseAlert } from "../alert.js";
@@ -63,13 +64,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { config, log, metrics } = options;
   let stopping = false;
   const inFlight = new InFlight(config.limits);
+  const infrastructureStreams = new Places("infrastructureStreams", config.limits.infrastructureStreams);
   const revocations = await Revocations.open({
     crlFile: config.tls.crlFile,
     caFile: config.tls.clientCaFile,
     ...(options.reload_ms === undefined ? {} : { interval_ms: options.reload_ms }),
     onWarning: (error) => options.alert("revocations.refused", {}, error),
   });
-  const edge: Edge = { ...options, limits: config.limits, inFlight, revocations, stopping: () => stopping };
+  const edge: Edge = { ...options, limits: config.limits, inFlight, infrastructureStreams, revocations, stopping: () => stopping };
   const gate = new Gate(edge, (rpc) => (longRpcs.has(rpc) ? config.limits.exportDeadline_ms : config.limits.callDeadline_ms));
   const server = newServer(edge, gate);
   const health = new Health(options.services.map(({ service }) => service.typeName));
