@@ -3,6 +3,7 @@ import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { TokenService } from "../../gen/cardex/v1/token_service_pb.js";
 import { startEdge, type TestEdge } from "../../test/support/edge.js";
+import { makeIntermediate } from "../../test/support/intermediate.js";
 import { callUnary, connect as connectGrpc } from "../../test/support/edge-client.js";
 import { issueCertificate, type KeyedCertificate, makeAuthority, spiffeId } from "../dev/certificates.js";
 
@@ -93,6 +94,30 @@ describe("a handshake", () => {
     for (let i = 0; i < 8; i += 1) expect(await knock(certificate)).toBe("let in");
     expect(await knock(certificate)).toBe("refused");
     expect(edge.journal.refusals).toMatchObject([{ log: "system", what: "connections", address: "127.0.0.1" }]);
+  });
+});
+
+describe("a connection", () => {
+  test("whose certificate is of a CA that was taken out of the CA file is ended, and no other", async () => {
+    const [other, { root, intermediate }] = await Promise.all([makeAuthority("other CA"), makeIntermediate()]);
+    const request = { name: "x", usage: "client" as const, uris: [spiffeId("cardex.test", "acme", "x")] };
+    const [direct, chained, foreign] = [await edge.issue({}), await issueCertificate(intermediate, request), await issueCertificate(other, request)];
+    await writeFile(edge.config.tls.clientCaFile, edge.authority.certPem + root.certPem + other.certPem);
+    await edge.server.reload();
+    for (const certificate of [direct, { ...chained, certPem: chained.certPem + intermediate.certPem }, foreign]) expect(await knock(certificate)).toBe("let in");
+    const [stays, staysToo, goes] = sockets;
+    const gone = new Promise((resolve) => goes?.once("close", resolve));
+    await writeFile(edge.config.tls.clientCaFile, root.certPem + edge.authority.certPem);
+    await edge.server.reload();
+    await gone;
+    expect(await edge.metrics.text()).toContain("cardex_connections 2");
+    expect([stays?.destroyed, staysToo?.destroyed]).toEqual([false, false]);
+    expect(await knock(foreign)).toBe("refused");
+    const goneToo = new Promise((resolve) => staysToo?.once("close", resolve));
+    await writeFile(edge.config.tls.clientCaFile, edge.authority.certPem);
+    await edge.server.reload();
+    await goneToo;
+    expect(stays?.destroyed).toBe(false);
   });
 });
 

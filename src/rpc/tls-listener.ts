@@ -1,7 +1,8 @@
-import { constants, X509Certificate } from "node:crypto";
+import { constants, type X509Certificate } from "node:crypto";
 import type { AddressInfo, Socket } from "node:net";
 import { createSecureContext, createServer, type SecureContextOptions, type Server as TlsServer, type TLSSocket } from "node:tls";
 import { readIdentity } from "../access/identity.js";
+import { chainOf, leadsTo, readCertificates } from "../access/trust.js";
 import type { Journal } from "../audit/journal.js";
 import type { Config } from "../config.js";
 import type { Logger } from "../log.js";
@@ -34,7 +35,10 @@ export class CertificateError extends Error {
 export class TlsListener {
   readonly #options: TlsListenerOptions;
   readonly #server: TlsServer;
-  readonly #sockets = new Set<TLSSocket>();
+  /** Open connections, with the certificates that each came with. */
+  readonly #sockets = new Map<TLSSocket, readonly X509Certificate[]>();
+  /** The clients' CAs as they are now. */
+  #cas: readonly X509Certificate[] = [];
   /** A socket that was destroyed has forgotten its address. */
   readonly #addresses = new WeakMap<object, string>();
   #files: WatchedFiles | undefined;
@@ -117,36 +121,46 @@ export class TlsListener {
 
   /** Ends the connections that are still open. */
   destroy(): void {
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
   }
 
+  /** Takes the files into use. Connections whose certificate the CAs no longer stand for are ended, as those of a new handshake would be. */
   #use(context: SecureContextOptions): void {
+    let cas: X509Certificate[];
     try {
       createSecureContext({ ...tlsRules, ...context });
-      new X509Certificate(context.ca as Buffer);
+      cas = readCertificates(String(context.ca));
+      if (cas.length === 0) throw new Error("the CA file has no certificate in PEM");
     } catch (error) {
       throw new CertificateError("the server's certificate, its key or the client CAs can't be used together", { cause: error });
     }
     this.#server.setSecureContext({ ...tlsRules, ...context });
-    this.#options.log.info("TLS certificates loaded");
+    this.#cas = cas;
+    const untrusted = [...this.#sockets].filter(([, chain]) => !leadsTo(cas, chain));
+    for (const [socket] of untrusted) socket.destroy();
+    this.#options.log.info({ ended: untrusted.length }, "TLS certificates loaded");
   }
 
   #accept(socket: TLSSocket): void {
     const address = socket.remoteAddress ?? "unknown";
-    this.#sockets.add(socket);
+    const certificate = socket.getPeerX509Certificate();
+    const chain = certificate === undefined ? [] : chainOf(certificate);
+    this.#sockets.set(socket, chain);
     socket.once("close", () => this.#sockets.delete(socket));
     socket.on("error", (error) => this.#options.log.debug({ err: error }, "connection failed"));
-    const refused = this.#identify(socket, address);
+    const refused = this.#identify(socket, chain, address);
     if (refused === undefined) return this.#options.accept(socket);
     this.#refuse(address, refused);
     socket.destroy();
   }
 
-  #identify(socket: TLSSocket, address: string): string | undefined {
+  #identify(socket: TLSSocket, chain: readonly X509Certificate[], address: string): string | undefined {
     if (socket.isSessionReused()) return "SESSION_RESUMED";
-    const certificate = socket.getPeerX509Certificate();
+    const [certificate] = chain;
     if (!socket.authorized || certificate === undefined) return "NO_CERTIFICATE";
     if (socket.alpnProtocol !== "h2") return "NO_ALPN";
+    // The CAs may have changed since this handshake began.
+    if (!leadsTo(this.#cas, chain)) return "CA_NOT_TRUSTED";
     const identity = readIdentity(certificate, this.#options.config.tls.trustDomain);
     if ("refused" in identity) return identity.refused;
     rememberPeer(socket, { identity, address });
