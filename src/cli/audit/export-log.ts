@@ -43,7 +43,7 @@ const checkpoint_bytes = 4 * 1024 * 1024;
  * connection, and, called again, after an interruption. At the end the heads stand in a file beside it.
  * @throws CardexError, CommandFailure
  */
-export async function exportLog(client: CardexClient, request: ExportRequest): Promise<ExportSummary> {
+export async function exportLog(client: Pick<CardexClient, "audit">, request: ExportRequest): Promise<ExportSummary> {
   const range: ExportRange = { from: timeText(request.from) ?? null, to: timeText(request.to) ?? null };
   const cursorFile = cursorFileOf(request.file);
   const begin = await whereToBegin(request, range, cursorFile);
@@ -62,11 +62,11 @@ export async function exportLog(client: CardexClient, request: ExportRequest): P
   };
   let cursor = begin.cursor;
   let heads: readonly ChainHead[] = [];
-  let finished: readonly StreamSummary[] = [];
+  let before: readonly StreamSummary[] = [];
   try {
     await writeCursor(cursorFile, begin);
     for await (const message of messages(client, request, begin.cursor, () => {
-      finished = verifier.streams().slice(0, -1);
+      before = verifier.streams();
     })) {
       await out.append(message.lines.map((line) => `${line}\n`).join(""));
       for (const line of message.lines) {
@@ -84,7 +84,7 @@ export async function exportLog(client: CardexClient, request: ExportRequest): P
   } finally {
     await out.close();
   }
-  const checked = heads.filter((head) => !hasGrown(head, finished, request.note));
+  const checked = heads.filter((head) => !hasGrown(head, before, request.note));
   for (const problem of verifier.finish({ heads: checked, fromBeginning: range.from === null, toEnd: range.to === null })) tell(problem);
   await writeHeads(headsFileOf(request.file), range, verifier.streams());
   await removeCursor(cursorFile);
@@ -93,12 +93,20 @@ export async function exportLog(client: CardexClient, request: ExportRequest): P
 }
 
 /**
- * Whether a stream was read to its end before an interruption and has grown since. Heads are told at the end of an export, so for
+ * Whether a stream was passed before an interruption and has grown since. Heads are told at the end of an export, so for
  * these there is none to hold the end against.
+ * @param before the streams at the last interruption; the last of them is where the export went on
  */
-function hasGrown(head: ChainHead, finished: readonly StreamSummary[], note: (line: string) => void): boolean {
-  const known = finished.find(({ stream }) => stream === head.stream);
-  if (known === undefined || known.seq >= head.seq) return false;
+function hasGrown(head: ChainHead, before: readonly StreamSummary[], note: (line: string) => void): boolean {
+  const current = before.at(-1);
+  // Streams come in the order of their IDs. A server may write its first entry in this log long after its stream was born.
+  if (current === undefined || head.stream >= current.stream) return false;
+  const known = before.find(({ stream }) => stream === head.stream);
+  if (known === undefined) {
+    note(`stream ${head.stream} has entries since the export passed it, before an interruption; they are not in the file`);
+    return true;
+  }
+  if (known.seq >= head.seq) return false;
   note(`stream ${head.stream} was read before an interruption and has grown since; its entries after ${known.seq} are not in the file`);
   return true;
 }
@@ -113,7 +121,7 @@ async function whereToBegin(request: ExportRequest, range: ExportRange, cursorFi
 }
 
 /** The messages of the export, through as many calls as it takes. */
-async function* messages(client: CardexClient, request: ExportRequest, start: string, onResume: () => void): AsyncGenerator<ExportEntriesResponse, void, undefined> {
+async function* messages(client: Pick<CardexClient, "audit">, request: ExportRequest, start: string, onResume: () => void): AsyncGenerator<ExportEntriesResponse, void, undefined> {
   let cursor = start;
   let attempt = 1;
   for (;;) {
