@@ -5,6 +5,7 @@ import { exportEntries, pageOfEntries } from "../audit/read-entries.js";
 import type { Call } from "../call.js";
 import { refuseCardData } from "../cards/free-text.js";
 import { parseIndexCode } from "../cards/index-code.js";
+import type { Institutions } from "../cards/institution.js";
 import type { Limits } from "../config.js";
 import { invalidField } from "../failure.js";
 import type { EntryFilter } from "../store/audit.js";
