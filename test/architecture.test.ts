@@ -23,7 +23,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   hsm: [],
   client: [],
   cli: ["client", "audit", "access", "keys", "store", "hsm", "dev", "main"],
-  dev: ["client", "access", "audit", "keys", "store", "hsm"],
+  dev: ["client", "cards", "access", "audit", "keys", "store", "hsm"],
 };
 
 interface Import {

@@ -1,3 +1,5 @@
+import { luhnCheckDigit } from "../cards/luhn.js";
+
 /**
  * Card numbers of the ranges that the brands set aside for tests, with a Luhn digit (ISO/IEC 7812-1 annex B). The same index
  * always gives the same card. No issuer has them.
@@ -6,7 +8,7 @@
 export function testCard(index: number): { readonly pan: string; readonly expiry: string; readonly name: string } {
   const range = ranges[index % ranges.length] ?? ranges[0];
   const digits = `${range.prefix}${String(index).padStart(range.length - range.prefix.length - 1, "0")}`;
-  return { pan: `${digits}${luhnDigit(digits)}`, expiry: `2035-${String((index % 12) + 1).padStart(2, "0")}`, name: `TEST CARDHOLDER ${letters(index)}` };
+  return { pan: `${digits}${luhnCheckDigit(digits)}`, expiry: `2035-${String((index % 12) + 1).padStart(2, "0")}`, name: `TEST CARDHOLDER ${letters(index)}` };
 }
 
 const ranges = [
@@ -15,16 +17,6 @@ const ranges = [
   { prefix: "378282", length: 15 },
   { prefix: "601111", length: 16 },
 ] as const;
-
-/** The digit that makes the whole pass. */
-function luhnDigit(digits: string): number {
-  let sum = 0;
-  for (const [i, digit] of digits.split("").toReversed().entries()) {
-    const doubled = Number(digit) * (i % 2 === 0 ? 2 : 1);
-    sum += doubled > 9 ? doubled - 9 : doubled;
-  }
-  return (10 - (sum % 10)) % 10;
-}
 
 /** A name has no digits: A, B, ..., Z, BA, ... */
 function letters(index: number): string {

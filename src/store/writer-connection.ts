@@ -58,7 +58,9 @@ export class WriterConnection {
       await client.query("BEGIN");
       value = await work(tx);
     } catch (error) {
-      await this.#rollback(client);
+      // A node that became read-only stays so: another connection may lead to the one that writes.
+      if ((error as { code?: unknown }).code === "25006") this.#drop(client);
+      else await this.#rollback(client);
       throw isAway(error) && !isBusy(error) ? storeUnavailable(error) : error;
     }
     let command: string;
@@ -75,7 +77,10 @@ export class WriterConnection {
   async close(): Promise<void> {
     const client = this.#client;
     this.#client = undefined;
-    await client?.end();
+    if (client === undefined) return;
+    // A peer that is hung must not keep the server from ending.
+    await Promise.race([client.end(), sleep(this.#config.connect_ms, undefined, { ref: false })]);
+    this.#drop(client);
   }
 
   async #connect(): Promise<pg.Client> {
