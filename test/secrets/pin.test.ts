@@ -48,14 +48,14 @@ test("a refused PIN ends the server with exit code 77 and is not tried again, no
   const refused = await endsAtStart();
   expect(refused.code).toBe(77);
   expect(refused.text).toMatch(/refused the PIN/);
-  const [refusal] = await admin.admin<{ refused_at: Date; process: number }>("select refused_at, process from hsm_login_refusals");
-  expect(refusal?.process).toBe(vault.server().process.pid);
+  const [refusal] = await admin.admin<{ state: string; changed_at: Date; process: number }>("select state, changed_at, process from hsm_logins");
+  expect(refusal).toMatchObject({ state: "refused", process: vault.server().process.pid });
 
   await writeFile(vault.layout.userPin, `${pin}\n`);
   const again = await endsAtStart();
   expect(again.code).toBe(77);
   expect(again.text).toMatch(/not tried again.*keys clear-refusal/);
-  expect(await admin.admin("select refused_at, process from hsm_login_refusals")).toEqual([refusal]);
+  expect(await admin.admin("select state, changed_at, process from hsm_logins")).toEqual([refusal]);
 
   const cleared = await cardex(["keys", "clear-refusal", "--state", vault.layout.folder], { env: { CARDEX_OWNER_DATABASE_URL: vault.database.ownerUrl } });
   expect(cleared).toMatchObject({ code: 0, stdout: expect.stringContaining("cleared") as string });
