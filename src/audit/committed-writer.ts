@@ -47,8 +47,8 @@ const decisions_max = 5;
  *
  * In the transaction: the policy's version and PostgreSQL's time are read; work decided under another version is put back
  * and decided again; each kind of work runs over its jobs; the entries are placed in this writer's stream, and its heads move by
- * compare-and-set; the version is read once more, for the transaction may have waited for locks. A deadlock is retried; a job that poisons the batch is found by halving; a commit whose answer was lost is
- * resolved from the heads before anything else is written.
+ * compare-and-set; the version is read once more, for the transaction may have waited for locks. A deadlock is retried; a job that
+ * poisons the batch is found by halving; a commit whose answer was lost is resolved from the heads before anything else is written.
  */
 export class CommittedWriter {
   readonly #options: WriterOptions;
