@@ -3,20 +3,8 @@ import { join } from "node:path";
 import { CardexClient } from "../client/client.js";
 import { environment } from "../config.js";
 import { wholeNumber } from "./arguments.js";
-import { readClientProfile } from "../client/profile.js";
+import { readClientProfile, roleNames } from "../client/profile.js";
 import { usageFailure } from "./command-failure.js";
-
-/** Roles of the development set-up; each has an identity of that name in the client profile. */
-export const identityNames = [
-  "payment-gateway",
-  "risk-system",
-  "card-operations",
-  "auditor",
-  "key-custodian",
-  "policy-admin",
-  "analyst",
-  "operator",
-] as const;
 
 /** What the options of `withConnection` give. */
 export interface ConnectionOptions {
@@ -32,7 +20,7 @@ export interface ConnectionOptions {
 }
 
 /** Adds the options of a command that calls the API. `identity` is who calls where the user does not say. */
-export function withConnection(command: Command, identity: (typeof identityNames)[number]): Command {
+export function withConnection(command: Command, identity: (typeof roleNames)[number]): Command {
   return command
     .optionsGroup("Connection:")
     .option("--server <host:port>", "address of the server (or CARDEX_SERVER)")

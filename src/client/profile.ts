@@ -3,6 +3,18 @@ import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { ConnectError } from "./channels.js";
 
+/** Roles that the default policy knows; a development installation has an identity for each, of the same name. */
+export const roleNames = [
+  "payment-gateway",
+  "risk-system",
+  "card-operations",
+  "auditor",
+  "key-custodian",
+  "policy-admin",
+  "analyst",
+  "operator",
+] as const;
+
 const schema = z.object({
   server: z.string().min(1),
   ca: z.string().min(1),

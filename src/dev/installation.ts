@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { createSoftHsmToken, findSoftHsmLibrary, type SoftHsmPlace } from "../../hsm/softhsm.js";
 import { applyPolicy, defaultPolicy, grantRole, readPolicy } from "../access/administration.js";
+import { roleNames } from "../client/profile.js";
 import type { Config } from "../config.js";
 import { clearRefusal } from "../keys/login-guard.js";
 import { Database } from "../store/database.js";
@@ -21,17 +22,8 @@ export const trustDomain = "cardex.dev";
 /** Tenant of the development installation. */
 export const demoTenant = "demo";
 
-/** The roles that the default policy knows. The development installation has one principal for each, of the same name. */
-export const roles = [
-  "payment-gateway",
-  "risk-system",
-  "card-operations",
-  "auditor",
-  "key-custodian",
-  "policy-admin",
-  "analyst",
-  "operator",
-] as const;
+/** The development installation has one principal for each role, of the same name. */
+export const roles = roleNames;
 export type Role = (typeof roles)[number];
 
 const tokenLabel = "cardex development";

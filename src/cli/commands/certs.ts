@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { join } from "node:path";
 import { ensureCertificates } from "../../dev/certificate-files.js";
-import { identityNames } from "../connection.js";
+import { roleNames } from "../../client/profile.js";
 import type { Shell } from "../shell.js";
 
 interface CertsOptions {
@@ -25,12 +25,12 @@ export function addCerts(program: Command, shell: Shell): void {
     .option("--state <folder>", "state folder of a development set-up", ".cardex")
     .option("--tenant <tenant>", "tenant of the clients", "demo")
     .option("--trust-domain <domain>", "SPIFFE trust domain", "cardex.dev")
-    .option("--name <name>", `a client (repeatable); default: ${identityNames.join(", ")}`, (name: string, before: readonly string[]) => [...before, name], [])
+    .option("--name <name>", `a client (repeatable); default: ${roleNames.join(", ")}`, (name: string, before: readonly string[]) => [...before, name], [])
     .option("--json", "JSON, one object a line")
     .addHelpText("after", "\nExamples:\n  cardex certs\n  cardex certs --folder certs --tenant acme --name gateway-1")
     .action(async (options: CertsOptions) => {
       const folder = options.folder ?? join(options.state, "certs");
-      const names = options.name.length > 0 ? options.name : identityNames;
+      const names = options.name.length > 0 ? options.name : roleNames;
       const clients = names.map((name) => ({ file: name, tenant: options.tenant, name }));
       const renewed = await ensureCertificates(folder, { trustDomain: options.trustDomain, clients });
       if (options.json === true) await shell.print(JSON.stringify({ folder, renewed }));
