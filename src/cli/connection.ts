@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CardexClient } from "../client/client.js";
 import { environment } from "../config.js";
 import { wholeNumber } from "./arguments.js";
-import { readClientProfile, roleNames } from "../client/profile.js";
+import { readClientProfile, type roleNames } from "../client/profile.js";
 import { usageFailure } from "./command-failure.js";
 
 /** What the options of `withConnection` give. */
