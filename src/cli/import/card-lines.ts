@@ -32,7 +32,8 @@ export async function openCardLines(source: CardSource, start: LinePosition): Pr
   const first = await groups.next();
   const [header, ...others] = first.done === true ? [] : first.value;
   const fields = header === undefined || header.tooLong ? undefined : readCsvLine(withoutMark(header.bytes), source.delimiter);
-  if (fields === undefined) throw usageFailure("the input has no header line");
+  if (header === undefined) throw usageFailure("the input has no header line");
+  if (fields === undefined) throw usageFailure("the first line is no header: it is too long, not CSV in UTF-8, or lines end with CR alone");
   const columns = findColumns(fields, source.names);
   if (source.file === undefined || start.lines === 0) return { columns, groups: (size) => regroup(prepend(others, groups), size) };
   await groups.return();

@@ -36,7 +36,7 @@ export function findColumns(header: readonly string[], names: Partial<Record<Imp
     if (found !== -1 && known.includes(name, found + 1)) throw usageFailure(`the header has two columns for ${field}`);
     if (found !== -1) at[field] = found;
   }
-  if (at.pan === undefined) throw usageFailure('the first line must be a header with a column "pan"; if it is called otherwise: --column pan=NAME');
+  if (at.pan === undefined) throw usageFailure('the first line must be a header with a column "pan"; if it is called otherwise: --column pan=NAME; if no comma separates the columns: --delimiter');
   if (at.expiry === undefined && (at.expiry_month === undefined || at.expiry_year === undefined)) {
     throw usageFailure('the header needs a column "expiry", or "expiry_month" and "expiry_year"; if they are called otherwise: --column expiry=NAME');
   }

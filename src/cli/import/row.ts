@@ -34,7 +34,7 @@ export function readRow(line: FileLine, columns: Columns, delimiter: string): Re
   if (line.tooLong) return reject("", "the line is too long");
   if (line.bytes.length === 0) return undefined;
   const fields = readCsvLine(line.bytes, delimiter);
-  if (fields === undefined) return reject("", "is not CSV in UTF-8, or its quotes don't match; a record is one line");
+  if (fields === undefined) return reject("", "is not CSV in UTF-8, or its quotes don't match; a record is one line, which ends with LF or CR LF");
   if (fields.length === 0) return undefined;
   if (fields.length !== columns.count) return reject("", `has ${fields.length} columns where the header has ${columns.count}`);
   const value = (field: ImportField): string => {
