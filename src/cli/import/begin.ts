@@ -1,7 +1,9 @@
 import { createHash, randomUUID } from "node:crypto";
-import { lstat, rm, stat } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { CommandFailure } from "../command-failure.js";
 import { exitCodes } from "../exit-codes.js";
+import { exists, requireFolder } from "../output-file.js";
 import { type ImportProgress, progressFileOf, readProgress } from "./progress-file.js";
 
 /** What decides where an import begins. */
@@ -22,7 +24,9 @@ export interface BeginOptions {
  * @throws CommandFailure
  */
 export async function beginImport(options: BeginOptions): Promise<ImportProgress> {
+  await refuseOneFileForTwo(options);
   const fresh = await freshProgress(options);
+  for (const file of [options.out, options.rejects]) await requireFolder(file);
   const progressFile = progressFileOf(options.out);
   if (options.force) {
     await rm(progressFile, { force: true });
@@ -60,12 +64,28 @@ async function freshProgress(options: BeginOptions): Promise<ImportProgress> {
   };
 }
 
-async function exists(file: string): Promise<boolean> {
+/** Forced or not: an output that is the input would end the only copy of the cards. */
+async function refuseOneFileForTwo({ input, out, rejects }: BeginOptions): Promise<void> {
+  if (await isOneFile(out, rejects)) throw refused(`${rejects} can't be the file of the tokens and of the rejects; choose another name`);
+  if (input === "-") return;
+  for (const file of [out, rejects]) {
+    if (await isOneFile(input, file)) throw refused(`${file} is the input; choose another name`);
+  }
+}
+
+async function isOneFile(one: string, other: string): Promise<boolean> {
+  if (resolve(one) === resolve(other)) return true;
+  const [first, second] = await Promise.all([fileId(one), fileId(other)]);
+  return first !== undefined && first === second;
+}
+
+/** The same for all names of a file; undefined if there is none. */
+async function fileId(path: string): Promise<string | undefined> {
   try {
-    await lstat(file);
-    return true;
+    const { dev, ino } = await stat(path, { bigint: true });
+    return `${dev} ${ino}`;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
 }

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { parse } from "csv-parse/sync";
 import fc from "fast-check";
-import { mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -112,6 +112,13 @@ describe("an import", () => {
     await expect(stat(progressFileOf(out))).rejects.toThrow("ENOENT");
   });
 
+  it("rejects a line that holds two records, rather than lose the second", async () => {
+    await writeFile(input, "pan,expiry\n4111111111111111,12/30\r5555555555554444,12/30\n4111111111111111,12/30\r\r\n");
+    await importOnce(new Answers());
+    expect((await rowsOf(rejects)).map(({ line }) => line)).toEqual(["2"]);
+    expect((await rowsOf(out)).map(({ line }) => line)).toEqual(["3"]);
+  });
+
   it("that is interrupted at any call goes on to the same output, and makes no token twice that it has a row for", async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 4 }), async (failFrom, batch, parallel) => {
@@ -166,6 +173,13 @@ describe("what is already there", () => {
     expect(await rowsOf(out)).toHaveLength(8);
   });
 
+  it.each([true, false])("is not overwritten where it is the input under another name, forced or not (%s)", async (force) => {
+    const before = await readFile(input, "utf8");
+    await link(input, out);
+    await expect(importOnce(new Answers(), { force })).rejects.toThrow("is the input");
+    expect(await readFile(input, "utf8")).toBe(before);
+  });
+
   it("is not gone on with under other options, or after the input changed", async () => {
     const answers = await interrupted({ scope: "a" });
     await expect(importOnce(answers, { meaning: { scope: "b" } })).rejects.toThrow("other options");
@@ -191,6 +205,8 @@ describe("the header", () => {
     ["pan,name\n", 'needs a column "expiry"'],
     ["pan,pan,expiry\n", "two columns for pan"],
     ["", "no header line"],
+    ["pan;expiry\n", "--delimiter"],
+    ["pan,expiry\r4111111111111111,2035-12\r", "end with CR alone"],
   ])("%j is refused without repeating it", async (content, message) => {
     await writeFile(input, content);
     const error: unknown = await importOnce(new Answers()).catch((reason: unknown) => reason);
