@@ -94,3 +94,8 @@ async function removeNewestStream(): Promise<void> {
   await owner.query({ name: "remove", text: "delete from audit_entries where stream = (select max(stream::text) from audit_heads)::uuid" });
   await owner.close();
 }
+
+it("an export of an empty log is an empty file", async () => {
+  expect(await exported()).toMatchObject({ entries: 0, problems: 0 });
+  expect(await readFile(join(folder, "log.jsonl"), "utf8")).toBe("");
+});

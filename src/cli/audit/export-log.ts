@@ -1,5 +1,4 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { lstat } from "node:fs/promises";
 import type { ExportEntriesResponse } from "../../../gen/cardex/v1/audit_service_pb.js";
 import { type ChainHead, type ChainProblem, ChainVerifier, type StreamSummary } from "../../audit/verify-chain.js";
 import type { CardexClient } from "../../client/client.js";
@@ -9,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CommandFailure } from "../command-failure.js";
 import { exitCodes } from "../exit-codes.js";
 import { AppendFile } from "../import/append-file.js";
+import { exists, requireFolder } from "../output-file.js";
 import { timeText } from "../output.js";
 import { patientRetries } from "../transient.js";
 import { cursorFileOf, type ExportCursor, readCursor, removeCursor, writeCursor } from "./cursor-file.js";
@@ -46,6 +46,7 @@ const checkpoint_bytes = 4 * 1024 * 1024;
 export async function exportLog(client: Pick<CardexClient, "audit">, request: ExportRequest): Promise<ExportSummary> {
   const range: ExportRange = { from: timeText(request.from) ?? null, to: timeText(request.to) ?? null };
   const cursorFile = cursorFileOf(request.file);
+  await requireFolder(request.file);
   const begin = await whereToBegin(request, range, cursorFile);
   let problems = 0;
   const tell = (problem: ChainProblem): void => {
@@ -77,6 +78,7 @@ export async function exportLog(client: Pick<CardexClient, "audit">, request: Ex
       if (message.heads.length > 0) heads = message.heads.map(headOf);
       if (out.length_bytes - saved.length_bytes >= checkpoint_bytes) await save(cursor);
     }
+    await out.make();
     await out.sync();
   } catch (error) {
     await save(cursor);
@@ -146,14 +148,4 @@ async function* messages(client: Pick<CardexClient, "audit">, request: ExportReq
 
 function headOf(head: { readonly stream: string; readonly seq: bigint; readonly hash: Uint8Array }): ChainHead {
   return { stream: head.stream, seq: Number(head.seq), hash: Buffer.from(head.hash).toString("hex") };
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await lstat(file);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
 }

@@ -37,14 +37,19 @@ export class AppendFile {
 
   async append(text: string): Promise<void> {
     if (text === "") return;
-    this.#handle ??= await open(this.path, "wx", 0o600);
+    const handle = await this.#opened();
     const bytes = Buffer.from(text);
     let written = 0;
     while (written < bytes.length) {
-      const { bytesWritten } = await this.#handle.write(bytes, written, bytes.length - written, this.#length_bytes + written);
+      const { bytesWritten } = await handle.write(bytes, written, bytes.length - written, this.#length_bytes + written);
       written += bytesWritten;
     }
     this.#length_bytes += bytes.length;
+  }
+
+  /** Makes the file where nothing was appended. */
+  async make(): Promise<void> {
+    await this.#opened();
   }
 
   /** Makes what was appended durable. */
@@ -55,5 +60,10 @@ export class AppendFile {
   async close(): Promise<void> {
     await this.#handle?.close();
     this.#handle = undefined;
+  }
+
+  async #opened(): Promise<FileHandle> {
+    this.#handle ??= await open(this.path, "wx", 0o600);
+    return this.#handle;
   }
 }
