@@ -144,3 +144,13 @@ it("ends quietly when the reader of its output goes away", async () => {
   expect(await run(shell, ["audit", "verify", join(folder, "empty.jsonl"), "--json"], { version: "0.0.0", debug: false })).toBe(exitCodes.ok);
   expect(stderr.read()).toBeNull();
 });
+
+it("says in one line that the output can't be written", async () => {
+  const stdout = new Writable({
+    write: (_chunk, _encoding, done) => done(Object.assign(new Error("no space"), { code: "ENOSPC", syscall: "write" })),
+  });
+  const stderr = new PassThrough();
+  const shell = new Shell({ stdin: Readable.from([]), stdout, stderr });
+  expect(await run(shell, ["--help"], { version: "0.0.0", debug: false })).toBe(exitCodes.failed);
+  expect(String(stderr.read())).toBe("cardex: the output can't be written: no space left on the disk\n");
+});

@@ -14,6 +14,14 @@ export interface RunOptions {
 
 /** Runs one command line. Never throws: what went wrong is one line on stderr and the exit code. @param words after `cardex` */
 export async function run(shell: Shell, words: readonly string[], options: RunOptions): Promise<number> {
+  const exitCode = await runCommand(shell, words, options);
+  await shell.flush();
+  if (shell.outputFailure === undefined) return exitCode;
+  shell.tell(`cardex: ${explain(Object.assign(shell.outputFailure, { path: "the output" })).message}`);
+  return exitCodes.failed;
+}
+
+async function runCommand(shell: Shell, words: readonly string[], options: RunOptions): Promise<number> {
   try {
     await buildProgram(shell, options.version).parseAsync(words, { from: "user" });
     return shell.exitCode;
@@ -21,6 +29,7 @@ export async function run(shell: Shell, words: readonly string[], options: RunOp
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     // Nobody reads any more: as for other tools in a pipe, no reason to complain.
     if (shell.readerGone) return exitCodes.ok;
+    if (shell.outputFailure !== undefined) return exitCodes.failed;
     const failure = shell.signal.aborted ? new CommandFailure(exitCodes.interrupted, "interrupted", error) : explain(error);
     shell.tell(`cardex: ${failure.message}`);
     if (options.debug) shell.tell(JSON.stringify(describeError(failure.cause ?? failure), undefined, 2));

@@ -23,13 +23,16 @@ export class Shell {
   /** Set by a command that handles SIGINT and SIGTERM itself. */
   ownSignals = false;
   #readerGone = false;
+  #outputFailure: NodeJS.ErrnoException | undefined;
 
   constructor(streams: Streams) {
     this.streams = streams;
     for (const stream of [streams.stdout, streams.stderr]) {
       stream.on("error", (error: NodeJS.ErrnoException) => {
-        if (error.code !== "EPIPE") throw error;
-        if (stream === streams.stdout) this.#readerGone = true;
+        if (error.code === "EPIPE") this.#readerGone ||= stream === streams.stdout;
+        // Of a full disk behind stderr there is nobody to tell.
+        else if (stream === streams.stderr) return;
+        else this.#outputFailure = error;
         this.interrupt();
       });
     }
@@ -42,6 +45,11 @@ export class Shell {
 
   get readerGone(): boolean {
     return this.#readerGone;
+  }
+
+  /** Why stdout can't be written, for example because its disk is full; undefined while it can. */
+  get outputFailure(): NodeJS.ErrnoException | undefined {
+    return this.#outputFailure;
   }
 
   interrupt(): void {
@@ -57,6 +65,13 @@ export class Shell {
     } catch (error) {
       throw this.#readerGone ? new ReaderGone("nobody reads the output", { cause: error }) : error;
     }
+  }
+
+  /** Waits until what was written to stdout is out, or is known not to get there. */
+  async flush(): Promise<void> {
+    if (this.#readerGone || this.#outputFailure !== undefined) return;
+    // The stream tells this callback of a failure first, and those who listen for errors right after.
+    await new Promise<void>((resolve) => this.streams.stdout.write("", () => setImmediate(resolve)));
   }
 
   /** Writes one line to stdout. */
