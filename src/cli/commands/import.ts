@@ -72,7 +72,7 @@ async function runImport(shell: Shell, client: CardexClient, input: string, opti
   const send = async (rows: readonly CardRow[]) => {
     const requests = rows.map(({ line, ...card }) => ({ ...card, requestId: rowRequestId(begin.importId, line), options: tokenOptions }));
     const call = { signal: shell.signal, retries: patientRetries, deadline_ms: Math.max(120, options.timeout) * 1000 };
-    return (await client.tokens.batchTokenize({ requests }, call)).results;
+    return (await meter.patiently(client.tokens.batchTokenize({ requests }, call))).results;
   };
   try {
     await importCards({ ...options, lines, ledger, send, signal: shell.signal, advance: (rows, bytes) => meter.advance(rows, bytes) });

@@ -56,7 +56,7 @@ export async function compareFiles(shell: Shell, options: CompareOptions): Promi
   const tokens = new RecordCursor(readLineRecords(options.tokensFile, "token"));
   const rejects = new RecordCursor(await openRejects(options));
   const meter = new Meter(shell, size);
-  const send = (pairs: readonly Pair[]) => options.send(pairs.map(({ token }) => token));
+  const send = (pairs: readonly Pair[]) => meter.patiently(options.send(pairs.map(({ token }) => token)));
   const underWay: Promise<void>[] = [];
   try {
     for await (const group of lines.groups(batchLines)) {
