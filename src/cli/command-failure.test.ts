@@ -34,3 +34,16 @@ it("names the file and what is wrong with it", () => {
   expect(explain(Object.assign(new Error("x"), { code: "ENOSPC", syscall: "write", path: "out.csv" })).message).toBe("out.csv can't be written: no space left on the disk");
   expect(explain("a string").message).not.toContain("a string");
 });
+
+it.each([
+  ["Error: connect ECONNREFUSED 127.0.0.1:1. Resolution note: ", "connect ECONNREFUSED 127.0.0.1:1"],
+  ["Failed to connect (2026-11-22T02:50:29.017Z). Resolution note: ", "Failed to connect"],
+  ["Error: 80E:error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../record.c:350:\n. Resolution note: ", "wrong version number"],
+])("tells the cause of a missing connection alone: %s", (words, cause) => {
+  expect(callLine(new CardexError(status.UNAVAILABLE, "UNAVAILABLE", `No connection established. Last error: ${words}`))).toMatch(`UNAVAILABLE: no connection: ${cause}; is the server`);
+});
+
+it("has a code of its own for a PostgreSQL that can't be reached", () => {
+  const refused = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:1"), { code: "ECONNREFUSED", syscall: "connect" });
+  expect(explain(refused)).toMatchObject({ exitCode: exitCodes.unavailable, message: "PostgreSQL can't be reached: connect ECONNREFUSED 127.0.0.1:1" });
+});

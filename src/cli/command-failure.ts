@@ -54,6 +54,7 @@ export function explain(error: unknown): CommandFailure {
   if (error instanceof Failure) return new CommandFailure(failureCodes[error.reason] ?? exitCodes.failed, error.message, error);
   if (error instanceof HsmError) return new CommandFailure(error.errorClass === "integrity" || error.errorClass === "key" ? exitCodes.unverified : exitCodes.unavailable, `HSM: ${error.message}`, error);
   if (error instanceof PolicyError) return new CommandFailure(exitCodes.usage, error.message, error);
+  if (error instanceof Error && unreachable.has((error as NodeJS.ErrnoException).code ?? "")) return new CommandFailure(exitCodes.unavailable, unreachableText(error), error);
   if (error instanceof Error) return new CommandFailure(exitCodes.failed, fileLine(error) ?? error.message, error);
   return new CommandFailure(exitCodes.failed, "something that is no error was thrown", error);
 }
@@ -61,9 +62,18 @@ export function explain(error: unknown): CommandFailure {
 /** One line for a call's error: reason, message, fields, and what to do where that is known. */
 export function callLine(error: CardexError): string {
   const further = error.violations.filter(({ description }) => !error.message.includes(description)).map(({ field, description }) => `${field}: ${description}`);
-  const said = further.length === 0 ? error.message : `${error.message} (${further.join("; ")})`;
+  const message = connectionText(error.message);
+  const said = further.length === 0 ? message : `${message} (${further.join("; ")})`;
   const advice = adviceFor(error);
   return `${error.reason}: ${said}${advice === undefined ? "" : `; ${advice}`}`;
+}
+
+/** What gRPC says of a connection that it did not get, without the words around the cause. Other messages as they are. */
+function connectionText(message: string): string {
+  const [, last] = /^No connection established\. Last error: (?:Error: )?([^]*?)\.?\s*Resolution note:\s*$/.exec(message) ?? [];
+  if (last === undefined) return message;
+  const [, tls] = /:SSL routines:[^:]*:([^:]+):/.exec(last) ?? [];
+  return `no connection: ${tls ?? last.replace(/ \(\d{4}-\d\d-\d\dT[^)]*\)$/, "")}`;
 }
 
 function adviceFor(error: CardexError): string | undefined {
@@ -95,6 +105,15 @@ const failureCodes: Partial<Record<FailureReason, ExitCode>> = {
   INTEGRITY: exitCodes.unverified,
 };
 
+/** Of a connection made here, which is one to PostgreSQL. */
+const unreachable = new Set(["ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"]);
+
+/** Where a name has several addresses, the error says why each of them failed. */
+function unreachableText(error: Error): string {
+  const causes = error instanceof AggregateError ? error.errors.filter((each) => each instanceof Error) : [error];
+  return `PostgreSQL can't be reached: ${causes.map(({ message }) => message).join("; ")}`;
+}
+
 const fileErrors: Readonly<Record<string, string>> = {
   ENOENT: "does not exist",
   EACCES: "can't be opened: permission denied",
@@ -110,5 +129,5 @@ const fileErrors: Readonly<Record<string, string>> = {
 
 function fileLine(error: NodeJS.ErrnoException): string | undefined {
   const text = error.code === undefined ? undefined : fileErrors[error.code];
-  return text === undefined || error.syscall === undefined ? undefined : `${error.path ?? "a file"} ${text}`;
+  return text === undefined || error.syscall === undefined ? undefined : `${error.path ?? "what was named as a file"} ${text}`;
 }
