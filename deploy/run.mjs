@@ -75,7 +75,7 @@ export function toolEnvironment() {
  * @returns {string | undefined}
  */
 export function knownTrouble(output) {
-  if (/ENOSPC|No space left on device|Disk quota exceeded|not enough free space/i.test(output)) {
+  if (/ENOSPC|No space left on device|Disk quota exceeded|not enough free space|could not extend file/i.test(output)) {
     return "the disk is full: free some space (about 1 GB is needed), then start again";
   }
   if (/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|Temporary failure resolving|Could not resolve|Failed to fetch|Unable to connect/i.test(output)) {

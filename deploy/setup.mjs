@@ -3,10 +3,14 @@
 import process from "node:process";
 import { knownTrouble, say, Stop } from "./run.mjs";
 
-const usage = `usage: node deploy/setup.mjs start [--demo] | test [file filter ...] | build
+const usage = `usage: node deploy/setup.mjs start [option ...] | test [file filter ...] | build
 
   start   installs what is missing, builds, starts a vault on this machine, shows what it does, and stays up
-          --demo ends after the demonstration, with its exit code
+          --demo                ends after the demonstration, with its exit code
+          --port <number>       gRPC port; default: 7443 where it is free
+          --probe-port <number> port for probes and metrics; default: 7480 where it is free
+          --state <folder>      where the vault lies; default: .cardex
+          --clear-pin-refusal   the PIN file is right again: the HSM may be asked once more
   test    installs what is missing, builds, and runs every check and test
   build   installs what is missing, and builds`;
 
