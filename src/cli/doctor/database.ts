@@ -47,7 +47,7 @@ export async function checkDatabase(config: Config["database"]): Promise<readonl
     ];
   } catch (error) {
     const cause = error instanceof Failure && error.cause instanceof Error ? error.cause : error;
-    return [fail("PostgreSQL", cause instanceof Error ? cause.message : "can't be reached", "check database.url, and that PostgreSQL runs and takes connections from here")];
+    return [fail("PostgreSQL", cause instanceof Error ? cause.message : "can't be reached", "check database.url, and that PostgreSQL runs and takes connections from here; that of a development set-up runs while npm start does")];
   } finally {
     await database.close();
   }

@@ -6,6 +6,7 @@ import type { ClientProfile } from "../../client/profile.js";
 import { fail, type Finding, ok, warn } from "./check.js";
 
 const wait_ms = 5000;
+const startIt = "start it: cardex serve, or, for a development set-up, npm start";
 
 /** What the probe port says. A server that does not run is no fault of the set-up. */
 export async function checkProbe(probe: Config["probe"]): Promise<readonly Finding[]> {
@@ -15,7 +16,7 @@ export async function checkProbe(probe: Config["probe"]): Promise<readonly Findi
     if (status === 200) return [ok("server", `${where} says ready`)];
     return [fail("server", `${where} says ${status}: ${body.slice(0, 300)}`, "look at the server's log")];
   } catch (error) {
-    return [warn("server", `does not run here (${error instanceof Error ? error.message : "no answer"})`, "start it: cardex serve")];
+    return [warn("server", `does not run here (${error instanceof Error ? error.message : "no answer"})`, startIt)];
   }
 }
 
@@ -34,7 +35,7 @@ export async function checkHandshake(profile: ClientProfile): Promise<readonly F
     socket.setTimeout(wait_ms, () => end(fail("handshake", `${profile.server} does not answer`, "check the address and the network between")));
     socket.once("secureConnect", () => end(ok("handshake", `${profile.server}, ${socket.getProtocol() ?? "TLS"}`)));
     socket.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED") end(warn("handshake", `nothing listens on ${profile.server}`, "start the server: cardex serve"));
+      if (error.code === "ECONNREFUSED") end(warn("handshake", `nothing listens on ${profile.server}`, startIt));
       else end(fail("handshake", error.message, "check the server's certificate against the client profile's CA"));
     });
   });
