@@ -13,9 +13,11 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
-/** A value of a protobuf enum by its name, lower case with hyphens. 0 (unspecified) has no name here. */
-export function enumValue<E extends number>(values: Readonly<Record<string, string | number>>): (text: string) => E {
-  const names = enumNames(values);
+/**
+ * A value of a protobuf enum by its name, lower case with hyphens. 0 (unspecified) has no name here.
+ * @param names those that are taken; default: all
+ */
+export function enumValue<E extends number>(values: Readonly<Record<string, string | number>>, names: readonly string[] = enumNames(values)): (text: string) => E {
   return (text) => {
     const value = names.includes(text.toLowerCase()) ? values[text.toUpperCase().replaceAll("-", "_")] : undefined;
     if (typeof value !== "number") throw new InvalidArgumentError(`must be one of: ${names.join(", ")}.`);

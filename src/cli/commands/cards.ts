@@ -57,7 +57,7 @@ function addStatus(cards: Command, shell: Shell): void {
     .command("status")
     .description("Changes a card's status. Takes effect on every server at once.")
     .argument("<card>", "a token or an index code")
-    .argument("<status>", names.join(", "), enumValue<CardStatus>(CardStatus))
+    .argument("<status>", names.join(", "), enumValue<CardStatus>(CardStatus, names))
     .option("--comment <text>", "why, for the audit log")
     .option("--expected-version <n>", "only if the card is at this version", wholeNumber(1, Number.MAX_SAFE_INTEGER))
     .addHelpText("after", '\nExample:\n  cardex cards status tok_... lost --comment "reported by phone"');

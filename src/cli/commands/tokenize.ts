@@ -45,7 +45,9 @@ export function addTokenize(program: Command, shell: Shell): void {
       "after",
       "\nExamples:\n  cardex tokenize --expiry 2030-12\n  cardex tokenize --expiry 2030-12 --scope shop-1 --json < card-number.txt\n\nFiles of cards, with an expiry and a name each: cardex import --help",
     );
+  command.allowExcessArguments();
   withConnection(command, "payment-gateway").action(async (options: TokenizeOptions) => {
+    if (command.args.length > 0) throw usageFailure("card numbers are read from stdin or asked for, and never taken from the arguments, which other users of the machine can see");
     await withClient(options, (client) => tokenize(shell, client, options));
   });
 }
