@@ -1,4 +1,5 @@
 import pg from "pg";
+import { Obstacle } from "./obstacle.js";
 import type { RunningPostgres } from "./postgres.js";
 import { ensureSecret } from "./secret-file.js";
 
@@ -36,6 +37,17 @@ export async function ensureServerLogin(postgres: RunningPostgres, passwordFile:
     url.searchParams.set("host", postgres.socketDirectory);
   }
   return { url: url.href, role: "cardex_service" };
+}
+
+/** @throws Obstacle if a database that the user named can't be used; never repeats the URL, which may hold a password */
+export async function requireDatabase(url: string, name: string): Promise<void> {
+  try {
+    await asAdmin(url, async (client) => void (await client.query("SELECT")));
+  } catch (error) {
+    const causes = error instanceof AggregateError ? error.errors : [error];
+    const said = causes.map((each) => (each instanceof Error ? each.message : "no answer")).join("; ");
+    throw new Obstacle(`${name} names a PostgreSQL that can't be used (${said}): check host, port, database and login, then start again`, { cause: error });
+  }
 }
 
 async function asAdmin(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {

@@ -1,7 +1,7 @@
 import { rm, stat } from "node:fs/promises";
 import { relative } from "node:path";
 import { environment } from "../config.js";
-import { ensureDatabase, ensureServerLogin } from "./database.js";
+import { ensureDatabase, ensureServerLogin, requireDatabase } from "./database.js";
 import { demonstrate } from "./demonstration.js";
 import { watchForEnd, type EndSignals } from "./end-signals.js";
 import { demoTenant, furnish } from "./installation.js";
@@ -93,6 +93,7 @@ async function openDatabase(layout: StateLayout, ports: Ports, undo: (() => Prom
   const given = environment.databaseUrl();
   if (given !== undefined) {
     announce("using the PostgreSQL of CARDEX_DATABASE_URL");
+    await requireDatabase(given, "CARDEX_DATABASE_URL");
     return { ownerUrl: given, serverLogin: () => Promise.resolve({ url: given, role: "cardex_service" }), ended: new Promise(() => {}) };
   }
   const postgres: RunningPostgres = await startPostgres({ directory: layout.postgres, port: ports.postgres, announce });
