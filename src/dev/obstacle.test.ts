@@ -14,6 +14,7 @@ test("a full disk and a missing right are told with the place and what to do", (
 });
 
 test("what a program says of a full disk is understood too", () => {
+  expect(asObstacle(Object.assign(new Error("could not extend file"), { code: "53100" }), "starting")).toMatchObject({ message: expect.stringContaining("the disk is full") as string });
   expect(asObstacle(new Error('initdb: error: could not write file "base/1": No space left on device'), "starting")).toBeInstanceOf(Obstacle);
 });
 
