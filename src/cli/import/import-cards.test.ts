@@ -15,7 +15,7 @@ import { beginImport } from "./begin.js";
 import { openCardLines } from "./card-lines.js";
 import { importCards } from "./import-cards.js";
 import { Ledger } from "./ledger.js";
-import { progressFileOf } from "./progress-file.js";
+import { type ImportProgress, progressFileOf } from "./progress-file.js";
 import { type CardRow, rowRequestId } from "./row.js";
 
 // What is tested here is what import does with lines and files. A function stands for the server; nothing about the server is claimed.
@@ -64,6 +64,10 @@ class Answers {
   get tokensMade(): number {
     return this.#tokens.size;
   }
+}
+
+async function beginOnce(): Promise<ImportProgress> {
+  return await beginImport({ input, out, rejects, force: false, meaning: {} });
 }
 
 async function importOnce(answers: Answers, { batch = 3, parallel = 2, force = false, file = input as string | undefined, meaning = {} } = {}): Promise<void> {
@@ -185,6 +189,16 @@ describe("what is already there", () => {
     await expect(importOnce(answers, { meaning: { scope: "b" } })).rejects.toThrow("other options");
     await utimes(input, 1, 1);
     await expect(importOnce(answers, { meaning: { scope: "a" } })).rejects.toThrow("changed since the import began");
+  });
+
+  it("is left to the run that came last", async () => {
+    await interrupted();
+    const [begin, again] = [await beginOnce(), await beginOnce()];
+    const first = await Ledger.open(out, rejects, begin, progressFileOf(out));
+    const second = await Ledger.open(out, rejects, again, progressFileOf(out));
+    await expect(first.save()).rejects.toThrow("started again meanwhile");
+    await second.save();
+    await Promise.all([first.close(), second.close()]);
   });
 
   it("is not gone on with where it is shorter than it should be", async () => {

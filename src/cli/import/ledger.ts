@@ -1,8 +1,11 @@
 import { stringify } from "csv-stringify/sync";
+import { randomUUID } from "node:crypto";
 import { clock } from "../../clock.js";
+import { CommandFailure } from "../command-failure.js";
+import { exitCodes } from "../exit-codes.js";
 import type { LinePosition } from "../lines.js";
 import { AppendFile } from "./append-file.js";
-import { type ImportProgress, removeProgress, writeProgress } from "./progress-file.js";
+import { type ImportProgress, readProgress, removeProgress, writeProgress } from "./progress-file.js";
 import { rejectColumns, rejectLines, type RowResult, tokenColumns, tokenLines } from "./result-rows.js";
 
 /** Time between two points that an interrupted import can go on from, milliseconds. */
@@ -28,10 +31,11 @@ export class Ledger {
 
   /** Opens at the point that `progress` names, and records it. @param progressFile undefined: not resumable */
   static async open(outFile: string, rejectsFile: string, progress: ImportProgress, progressFile: string | undefined): Promise<Ledger> {
-    if (progressFile !== undefined) await writeProgress(progressFile, progress);
+    const own = { ...progress, run: randomUUID() };
+    if (progressFile !== undefined) await writeProgress(progressFile, own);
     const out = await AppendFile.resume(outFile, progress.out_bytes);
     const rejects = await AppendFile.resume(rejectsFile, progress.rejects_bytes);
-    const ledger = new Ledger(out, rejects, progress, progressFile);
+    const ledger = new Ledger(out, rejects, own, progressFile);
     if (out.length_bytes === 0) await out.append(stringify([[...tokenColumns]]));
     return ledger;
   }
@@ -61,12 +65,17 @@ export class Ledger {
     if (clock.monotonic_ms() - this.#saved_ms >= checkpoint_ms) await this.save();
   }
 
-  /** Makes all that was added durable. */
+  /** Makes all that was added durable. @throws CommandFailure if the same import was started again meanwhile: it is the other's now */
   async save(): Promise<void> {
     await this.#out.sync();
     await this.#rejects.sync();
-    if (this.#progressFile !== undefined) await writeProgress(this.#progressFile, this.#progress);
+    if (this.#progressFile !== undefined) await writeProgress(this.#progressFile, this.#progress, () => this.#requireOwn());
     this.#saved_ms = clock.monotonic_ms();
+  }
+
+  async #requireOwn(): Promise<void> {
+    if (this.#progressFile === undefined || (await readProgress(this.#progressFile))?.run === this.#progress.run) return;
+    throw new CommandFailure(exitCodes.failed, `the same import was started again meanwhile, and goes on there; ${this.#out.path} is whole when that ends`);
   }
 
   /** To be called when all is done: nothing is left to go on with. */

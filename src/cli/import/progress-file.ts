@@ -20,6 +20,8 @@ const schema = z.strictObject({
   newCards: z.number().int(),
   knownCards: z.number().int(),
   rejected: z.number().int(),
+  /** The process that goes on with the import: the one that came last. */
+  run: z.string().optional(),
 });
 
 /** How far an import has come. Holds nothing of any row. */
@@ -46,9 +48,12 @@ export async function readProgress(file: string): Promise<ImportProgress | undef
   }
 }
 
-/** Replaces the file as a whole, durably: after a crash there is the old one or the new one. */
-export async function writeProgress(file: string, progress: ImportProgress): Promise<void> {
-  const next = `${file}.new`;
+/**
+ * Replaces the file as a whole, durably: after a crash there is the old one or the new one.
+ * @param mayReplace throws if the one that is there is not to be replaced; asked at the last moment
+ */
+export async function writeProgress(file: string, progress: ImportProgress, mayReplace?: () => Promise<void>): Promise<void> {
+  const next = `${file}.${process.pid}.new`;
   const handle = await open(next, "w", 0o600);
   try {
     await handle.writeFile(`${JSON.stringify(progress)}\n`);
@@ -56,7 +61,13 @@ export async function writeProgress(file: string, progress: ImportProgress): Pro
   } finally {
     await handle.close();
   }
-  await rename(next, file);
+  try {
+    await mayReplace?.();
+    await rename(next, file);
+  } catch (error) {
+    await rm(next, { force: true });
+    throw error;
+  }
   await syncFolder(dirname(file));
 }
 
