@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Call } from "../call.js";
+import type { Call, Resource } from "../call.js";
 import { clock } from "../clock.js";
 import type { Config } from "../config.js";
 import { Failure, storeUnavailable } from "../failure.js";
 import { appendEntries, HeadMoved, readHeads, readMoment } from "../store/audit.js";
-import { isAway } from "../store/database.js";
+import { isAway, type Statement } from "../store/database.js";
 import { CommitUnknown, isBusy, WriterConnection } from "../store/writer-connection.js";
 import type { EntryDraft } from "./entry.js";
 import { AuditStream } from "./stream.js";
@@ -34,6 +34,9 @@ export interface WriterObserver {
 }
 
 const retries_max = 5;
+
+/** Once it is known that some row of a batch is held, the halves of the batch do not wait for it again. */
+const WAIT_LITTLE: Statement = { name: "writer_wait_little", text: "select set_config('lock_timeout', '20', true)" };
 
 /** Tries of a job that is alone and still finds its rows held by others. */
 const busyRetries_max = 2;
@@ -147,13 +150,18 @@ export class CommittedWriter {
     return true;
   }
 
-  /** Brings one batch to an end, whatever happens. */
-  async #commit(batch: readonly Waiting[]): Promise<void> {
+  /**
+   * Brings one batch to an end, whatever happens.
+   * @param impatient some job of it waits for a row that another server holds: the others wait no longer for it than they must
+   */
+  async #commit(batch: readonly Waiting[], impatient = false): Promise<void> {
+    const named = batch.map((each) => each.job.call.resources);
     for (let retry = 0; ; retry++) {
       let round: Round | undefined;
       try {
         await this.#connection.transaction(async (tx) => {
           round = undefined;
+          if (impatient) await tx.query(WAIT_LITTLE);
           const moment = await readMoment(tx);
           const results = await this.#runKinds(tx, batch, moment.policyVersion);
           const drafts = batch.flatMap((each) => entriesOf(each, results.get(each)));
@@ -170,8 +178,13 @@ export class CommittedWriter {
         if (error instanceof CommitUnknown && round !== undefined) {
           const committed = await this.#resolve(batch, round, error);
           if (committed === true) return this.#settle(batch, round);
+          restoreResources(batch, named);
+          if (committed === "told") return this.#commitNotices(batch);
           if (committed === "broken" || retry >= retries_max) return failAll(batch, storeUnavailable(error));
-        } else if (error instanceof HeadMoved) {
+          continue;
+        }
+        restoreResources(batch, named);
+        if (error instanceof HeadMoved) {
           this.#break(error);
           return failAll(batch, storeUnavailable(error, "the audit stream is broken"));
         } else if (error instanceof PolicyMoved) {
@@ -180,20 +193,27 @@ export class CommittedWriter {
           await sleep(2 ** retry);
         } else if (isBusy(error) && batch.length === 1) {
           // It waits for a row that another server holds; the others of its batch were committed without it.
-          if (retry >= busyRetries_max) return failAll(batch, storeUnavailable(error, "busy"));
+          if (impatient || retry >= busyRetries_max) return failAll(batch, storeUnavailable(error, "busy"));
         } else if (error instanceof Failure && error.reason === "STORE_UNAVAILABLE") {
           // Nothing was committed. One try on a new connection; then everybody is told at once.
           if (retry > 0) return failAll([...batch, ...this.#waiting.splice(0)], error);
         } else if (batch.length > 1) {
           const middle = Math.ceil(batch.length / 2);
-          await this.#commit(batch.slice(0, middle));
-          return this.#commit(batch.slice(middle));
+          const busy = impatient || isBusy(error);
+          await this.#commit(batch.slice(0, middle), busy);
+          return this.#commit(batch.slice(middle), busy);
         } else {
           this.#options.observer.workFailed(batch[0]?.kind?.name ?? "entry", error);
           return failAll(batch, error);
         }
       }
     }
+  }
+
+  /** Callers were told that nothing was done, and that is so; notices, which nobody was told of, are written after all. */
+  async #commitNotices(batch: readonly Waiting[]): Promise<void> {
+    const notices = batch.filter(isNotice);
+    if (notices.length > 0) await this.#commit(notices);
   }
 
   async #runKinds(tx: Parameters<WorkKind<unknown, unknown>["run"]>[0], batch: readonly Waiting[], policyVersion: number): Promise<Map<Waiting, Ended>> {
@@ -228,21 +248,24 @@ export class CommittedWriter {
    * Finds out whether a commit whose answer was lost holds. Meanwhile whoever waits is refused; the batch's own callers are told
    * UNAVAILABLE when it takes long, and entries that turn out to say "released" are followed by "withheld".
    */
-  async #resolve(batch: readonly Waiting[], round: Round, cause: unknown): Promise<boolean | "broken"> {
+  async #resolve(batch: readonly Waiting[], round: Round, cause: unknown): Promise<boolean | "told" | "broken"> {
     const told_at_ms = clock.monotonic_ms() + this.#options.database.statement_ms;
     let told = false;
     for (let wait_ms = 20; ; wait_ms = Math.min(wait_ms * 2, 1000)) {
       if (!told && clock.monotonic_ms() > told_at_ms) {
         told = true;
-        failAll(batch, storeUnavailable(cause));
+        // Nobody waits for a notice, and it must not be written again by who keeps it.
+        failAll(
+          batch.filter((each) => !isNotice(each)),
+          storeUnavailable(cause),
+        );
       }
       try {
         const db = await this.#connection.open();
         const committed = this.#stream.committed(round.placed.moves, await readHeads(db, [this.#stream.id]));
         this.#options.observer.commitResolved(committed);
         if (told && committed) for (const each of batch) this.#withhold(each, round.results.get(each));
-        if (told && !committed) return "broken";
-        return committed;
+        return told && !committed ? "told" : committed;
       } catch (error) {
         if (!(error instanceof Failure && error.reason === "STORE_UNAVAILABLE") && !isAway(error)) {
           this.#break(error);
@@ -279,4 +302,14 @@ function policyMoves(): Failure {
 function isRetryable(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   return code === "40P01" || code === "40001";
+}
+
+/** What was rolled back names nothing: tokens and codes that a transaction did not commit never were. */
+function restoreResources(batch: readonly Waiting[], named: readonly Resource[][]): void {
+  for (const [i, each] of batch.entries()) if (each.kind !== undefined) each.job.call.resources = named[i] ?? [];
+}
+
+/** Work that is only an entry, and that no answer waits for. */
+function isNotice(each: Waiting): boolean {
+  return each.kind === undefined && !each.decided;
 }

@@ -95,24 +95,33 @@ function onePerCard<I>(cards: readonly LockedCard<I>[]): [LockedCard<I>[], Locke
   return [turn, later];
 }
 
-async function actOnLocked<I, A>(
+/**
+ * Locks the cards and acts on them. The key that named a card is looked up once more under the lock: a code that another rotation ended
+ * meanwhile names it no longer.
+ */
+async function actOnLocked<I extends CardMutation, A>(
   tx: Queryable,
   turn: readonly LockedCard<I>[],
   act: (tx: Queryable, cards: readonly LockedCard<I>[]) => Promise<readonly (A | Failure)[]>,
 ): Promise<[Job<I>, A | Failure][]> {
-  const refs = turn.map(({ card }) => ({ tenant: card.tenant, cardId: card.card_id }));
-  const locked = await lockCards(tx, refs);
-  const codes = await findCards(
+  const locked = await lockCards(
     tx,
-    turn.map(({ card, indexCode }) => ({ tenant: card.tenant, key: { indexCode } })),
+    turn.map(({ card }) => ({ tenant: card.tenant, cardId: card.card_id })),
   );
-  const fresh = turn.map((each, i) => ({
-    ...each,
-    card: locked.get(refKey(refs[i] as (typeof refs)[number])) ?? each.card,
-    indexCode: codes.get(i)?.current_code ?? each.indexCode,
-  }));
-  const answers = await act(tx, fresh);
-  return fresh.map((each, i) => [each.job, answers[i] as A | Failure]);
+  const found = await findCards(
+    tx,
+    turn.map(({ job, card }) => ({ tenant: card.tenant, key: job.input.key })),
+  );
+  const results: [Job<I>, A | Failure][] = [];
+  const standing = turn.flatMap((each, i): LockedCard<I>[] => {
+    const now = found.get(i);
+    const card = locked.get(refKey({ tenant: each.card.tenant, cardId: each.card.card_id }));
+    if (now !== undefined && card !== undefined) return [{ ...each, card, indexCode: now.current_code }];
+    results.push([each.job, notFound("ended meanwhile")]);
+    return [];
+  });
+  const answers = standing.length === 0 ? [] : await act(tx, standing);
+  return [...results, ...standing.map((each, i): [Job<I>, A | Failure] => [each.job, answers[i] as A | Failure])];
 }
 
 async function keepAnswers<I extends CardMutation, A>(

@@ -1,4 +1,4 @@
-import { type CardRef, type CardRow, refKey } from "./cards.js";
+import { type CardRef, type CardRow, lockCards, refKey } from "./cards.js";
 import type { Queryable, Statement } from "./database.js";
 import { joinByKey } from "./join-by-key.js";
 
@@ -110,6 +110,8 @@ export async function insertCards(tx: Queryable, cards: readonly NewCard[]): Pro
 /** Moves expiries forward, never back; answers which cards changed, by `refKey`. */
 export async function setLaterExpiries(tx: Queryable, changes: readonly (CardRef & { readonly expiry: number })[]): Promise<Set<string>> {
   if (changes.length === 0) return new Set();
+  // In one order everywhere, so that two servers never wait for each other.
+  await lockCards(tx, changes);
   const rows = await tx.query<{ tenant: string; card_id: string }>(LATER_EXPIRY, [
     changes.map((c) => c.tenant),
     changes.map((c) => c.cardId),
@@ -124,6 +126,7 @@ export async function setSealed(
   changes: readonly (CardRef & { readonly sealed: Buffer; readonly panKeyVersion: number })[],
 ): Promise<void> {
   if (changes.length === 0) return;
+  await lockCards(tx, changes);
   await tx.query(SET_SEALED, [
     changes.map((c) => c.tenant),
     changes.map((c) => c.cardId),

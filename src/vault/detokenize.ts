@@ -80,10 +80,12 @@ export class Detokenizer {
     return opened.map((each, i): Settled<Revealed> => {
       const answer = answers[i];
       if (!each.ok) return each;
-      if (answer !== undefined) return failed(answer);
+      if (answer === undefined || answer.failure !== undefined) return failed(answer?.failure);
       const { secret, row } = each.value;
-      const expiry = expiryOf(row.expiry);
-      return { ok: true, value: { secret, expiry, status: shownStatus(row.status as StoredStatus, expiry, clock.now()) } };
+      // As the transaction judged them: the look-up before it may be old by then.
+      const judged = answer.state ?? row;
+      const expiry = expiryOf(judged.expiry);
+      return { ok: true, value: { secret, expiry, status: shownStatus(judged.status as StoredStatus, expiry, clock.now()) } };
     });
   }
 

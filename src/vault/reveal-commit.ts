@@ -24,6 +24,13 @@ export interface FailedItem {
   readonly token: string | undefined;
 }
 
+/** What the transaction found of one item. */
+export interface Judged {
+  /** Why the PAN must not leave; undefined: it may. */
+  readonly failure: unknown;
+  readonly state: TokenState | undefined;
+}
+
 interface Step {
   readonly job: Job<readonly (RevealItem | FailedItem)[]>;
   readonly item: RevealItem | FailedItem;
@@ -31,6 +38,8 @@ interface Step {
   /** Spends no use: its request_id has spent one in an earlier transaction. */
   repeat: boolean;
   fresh: boolean;
+  /** Token and card as they were judged in this transaction. */
+  state: TokenState | undefined;
   /** Has the same request_id as this earlier step, and ends as that one does. */
   sameAs: Step | undefined;
 }
@@ -59,15 +68,14 @@ export function judgeToken(call: Call, state: TokenState, purpose: string, mayRe
 
 /**
  * The transaction that a reveal waits for: tokens and cards are judged once more as they are now, by PostgreSQL's clock; uses of limited
- * tokens are spent (k occurrences need k); request_ids are claimed, so that a repeat spends nothing. Answers, item by item, why the
- * PAN must not leave, or undefined.
+ * tokens are spent (k occurrences need k); request_ids are claimed, so that a repeat spends nothing. Answers item by item.
  */
-export function revealKind(kept_hours: number): WorkKind<readonly (RevealItem | FailedItem)[], readonly unknown[]> {
+export function revealKind(kept_hours: number): WorkKind<readonly (RevealItem | FailedItem)[], readonly Judged[]> {
   return {
     name: "vault reveal",
     run: async (tx, jobs) => {
       const byJob = jobs.map((job) =>
-        job.input.map((item): Step => ({ job, item, failure: "failure" in item ? item.failure : undefined, repeat: false, fresh: false, sameAs: undefined })),
+        job.input.map((item): Step => ({ job, item, failure: "failure" in item ? item.failure : undefined, repeat: false, fresh: false, state: undefined, sameAs: undefined })),
       );
       const steps = byJob.flat();
       await claim(tx, steps, kept_hours);
@@ -121,6 +129,7 @@ async function judge(tx: Queryable, steps: readonly Step[]): Promise<void> {
   const states = await findStates(tx, [...new Map(open.map((step) => [tokenKey(refOf(step)), refOf(step)])).values()]);
   for (const step of open) {
     const state = states.get(tokenKey(refOf(step)));
+    step.state = state;
     step.failure = state === undefined ? notFound("unknown") : judgeToken(step.job.call, state, step.item.purpose, true);
   }
 }
@@ -136,7 +145,7 @@ async function spend(tx: Queryable, steps: readonly Step[], left: ReadonlyMap<st
   await spendUses(tx, [...spent.values()]);
 }
 
-function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readonly Step[]): Verdict<readonly unknown[]> {
+function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readonly Step[]): Verdict<readonly Judged[]> {
   job.call.resources = steps.map((step): Resource => {
     const { token } = step.item;
     return {
@@ -148,9 +157,9 @@ function verdictOf(job: Job<readonly (RevealItem | FailedItem)[]>, steps: readon
   });
   const only = steps.length === 1 ? steps[0] : undefined;
   if (only?.failure instanceof Failure && job.call.rpc.endsWith("/Detokenize")) return { kind: "failed", failure: only.failure };
-  const value = steps.map((step) => step.failure);
-  if (value.includes(undefined)) return { kind: "done", value, outcome: "released" };
-  return { kind: "done", value, outcome: value.every(isMalformed) ? "malformed" : "failed" };
+  const value = steps.map((step): Judged => ({ failure: step.failure, state: step.state ?? step.sameAs?.state }));
+  if (value.some(({ failure }) => failure === undefined)) return { kind: "done", value, outcome: "released" };
+  return { kind: "done", value, outcome: value.every(({ failure }) => isMalformed(failure)) ? "malformed" : "failed" };
 }
 
 function isMalformed(error: unknown): boolean {

@@ -93,6 +93,7 @@ async function setStaleAside(tx: Queryable, steps: readonly Step[]): Promise<voi
     fresh.map(({ item }) => item.fingerprint),
   );
   const cardIds = new Map([...made].map(([key, card]) => [key, card.card_id]));
+  const stale = new Set<Step["job"]>();
   const byJob = new Map<Step["job"], Step[]>();
   for (const step of fresh) if (!byJob.get(step.job)?.push(step)) byJob.set(step.job, [step]);
   for (const [job, items] of byJob) {
@@ -101,8 +102,14 @@ async function setStaleAside(tx: Queryable, steps: readonly Step[]): Promise<voi
       for (const { item } of items) if (!cardIds.has(fingerprintKey(item.fingerprint))) cardIds.set(fingerprintKey(item.fingerprint), item.cardId);
       continue;
     }
-    for (const step of steps) if (step.job === job) step.result = settledError(new Stale("a card was made meanwhile"));
+    stale.add(job);
   }
+  // Who waits for the answer of a call that is set aside is set aside with it, before anything is written for the rest of its batch.
+  for (let before = -1; before !== stale.size; ) {
+    before = stale.size;
+    for (const { job, sameAs } of steps) if (sameAs !== undefined && stale.has(sameAs.job)) stale.add(job);
+  }
+  for (const step of steps) if (stale.has(step.job)) step.result = settledError(new Stale("a card was made meanwhile"));
 }
 
 /** Another server made the card between two statements of this transaction: it runs again, and sees it. */

@@ -343,6 +343,66 @@ describe("index codes", () => {
   });
 });
 
+describe("what a review found", () => {
+  it("a batch that repeats another call's request_id leaves no token without an entry, also while that call is prepared anew", async () => {
+    for (let i = 0; i < 6; i++) {
+      const pan = randomPan();
+      const twin = tokenizeRequest({ pan, name: "A NAME", requestId: randomUUID() });
+      const other = randomPan();
+      const calls = [testCall("TokenService/BatchTokenize"), testCall("TokenService/BatchTokenize"), testCall("TokenService/Tokenize")];
+      const [a, b, c] = calls as [(typeof calls)[0], (typeof calls)[0], (typeof calls)[0]];
+      await Promise.all([
+        secondServer.tokenizer.tokenize(c, [tokenizeRequest({ pan })]),
+        rooms.tokenizer.tokenize(a, [twin]),
+        rooms.tokenizer.tokenize(b, [twin, tokenizeRequest({ pan: other })]),
+      ]);
+      const made = await ground.admin<{ token: string }>("select t.token from tokens t join cards c using (tenant, card_id) where c.last_four = $1 and c.bin = $2", [other.truncated.lastFour, other.truncated.bin]);
+      expect(made).toHaveLength(1);
+      expect(b.resources.map(({ token }) => token)).toContain(made[0]?.token);
+    }
+  });
+
+  it("an index code that a rotation of the same batch ended names its card no longer", async () => {
+    const { indexCode } = await tokenize(tokenizeRequest());
+    const rotate = () => rooms.cards.rotateIndexCode(testCall("CardService/RotateIndexCode"), { key: { indexCode }, requestId: undefined, grace_s: 0 });
+    const results = await Promise.allSettled([rotate(), rotate()]);
+    expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    expect(results.find((result) => result.status === "rejected")).toMatchObject({ reason: { reason: "NOT_FOUND" } });
+  });
+
+  it("a Detokenize tells the status that its transaction judged", async () => {
+    const { token, cardId } = await tokenize(tokenizeRequest({ uses_max: 3 }));
+    const other = new pg.Client({ connectionString: ground.fresh.adminUrl, options: "-c search_path=cardex" });
+    await other.connect();
+    await other.query("begin");
+    await other.query("select 1 from tokens where token = $1 for update", [token]);
+    const reveal = rooms.detokenizer.detokenize(testCall("TokenService/Detokenize"), "REFUND", [{ token, requestId: undefined }]);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await ground.admin("update cards set status = 4 where card_id = $1", [cardId]);
+    await other.query("commit");
+    await other.end();
+    expect(open((await reveal)[0]).status).toBe(cardStatus.stolen);
+  });
+
+  it("an entry of a call that failed names no token that was rolled back", async () => {
+    const call = testCall("TokenService/Tokenize");
+    const bad = { name: "z poison", run: () => Promise.reject(new Error("poison")) };
+    const good = rooms.tokenizer.tokenize(call, [tokenizeRequest()]);
+    const poisoned = testCall("TokenService/Tokenize");
+    poisoned.resources = [{ card: "named before" }];
+    const kind = {
+      name: "a names",
+      run: (_tx: unknown, jobs: readonly { call: typeof call }[]) => {
+        for (const job of jobs) job.call.resources = [{ token: "tok_never" }];
+        return Promise.reject(new Error("poison"));
+      },
+    };
+    await Promise.allSettled([good, rooms.mutations.submit(bad, testCall("TokenService/Tokenize"), undefined), rooms.mutations.submit(kind, poisoned, undefined)]);
+    expect(poisoned.resources).toEqual([{ card: "named before" }]);
+    expect(call.resources).toHaveLength(1);
+  });
+});
+
 describe("a lock that another holds", () => {
   it("on a limited token: the card's status is judged after the wait, so that a stolen card releases nothing", async () => {
     const { token, cardId } = await tokenize(tokenizeRequest({ uses_max: 9 }));
