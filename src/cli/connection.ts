@@ -5,6 +5,7 @@ import { environment } from "../config.js";
 import { wholeNumber } from "./arguments.js";
 import { readClientProfile, type roleNames } from "../client/profile.js";
 import { usageFailure } from "./command-failure.js";
+import { checkOwnCertificate } from "./own-certificate.js";
 
 /** What the options of `withConnection` give. */
 export interface ConnectionOptions {
@@ -51,6 +52,7 @@ export async function connect(options: ConnectionOptions, connections = 1): Prom
     const known = Object.keys(profile?.identities ?? {}).join(", ");
     throw usageFailure(`no identity "${options.as}" in ${profile?.file ?? "the client profile"}; it has: ${known}`);
   }
+  await checkOwnCertificate(identity.cert);
   return CardexClient.connect({
     address: named.server ?? profile?.server ?? "",
     ca: named.ca ?? profile?.ca ?? "",

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { makeAuthority } from "../dev/certificates.js";
+import { issueCertificate, makeAuthority } from "../dev/certificates.js";
 import { exitCodes } from "./exit-codes.js";
 import { buildProgram } from "./program.js";
 import { run } from "./run.js";
@@ -87,7 +87,7 @@ describe("usage", () => {
 describe("a server that is not there", () => {
   it("is exit code 5 and one line that says what to look at", async () => {
     const profile = join(folder, "client.json");
-    const { certPem, keyPem } = await makeAuthority("test");
+    const { certPem, keyPem } = await issueCertificate(await makeAuthority("test"), { name: "client", usage: "client", uris: ["spiffe://test/tenant/demo/risk"] });
     await writeFile(join(folder, "cert.pem"), certPem);
     await writeFile(join(folder, "key.pem"), keyPem);
     await writeFile(profile, JSON.stringify({ server: "127.0.0.1:1", ca: "cert.pem", identities: { "risk-system": { cert: "cert.pem", key: "key.pem" } } }));
