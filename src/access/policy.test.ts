@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { type FreshDatabase, freshDatabase } from "../../test/support/database.js";
+import { openProxy } from "../../test/support/postgres-proxy.js";
 import { openLog } from "../log.js";
 import { Database } from "../store/database.js";
 import { applyPolicy, defaultPolicy, grantRole, readPolicy, revokeRole } from "./administration.js";
@@ -42,6 +44,12 @@ async function openPolicy(database = service): Promise<Policy> {
   const policy = await Policy.open(database, fresh.service, { decisionCache: 1000 }, log);
   open.push(policy);
   return policy;
+}
+
+/** Connections of policies to this database. */
+async function listeners(): Promise<number> {
+  const text = "select count(*)::int as count from pg_stat_activity where application_name = 'cardex policy' and datname = current_database()";
+  return (await owner.query<{ count: number }>({ name: "test_listeners", text }))[0]?.count ?? 0;
 }
 
 describe("the policy", () => {
@@ -108,6 +116,38 @@ describe("the policy", () => {
     expect(policy.decide(tokenize)).toBe(true);
     await vi.waitFor(() => revokeRole(owner, gateway.id, "acme", "payment-gateway"));
     await vi.waitFor(() => expect(policy.decide(tokenize)).toBe(false), { timeout: 5000, interval: 20 });
+  });
+
+  test("is let go in a bounded time where PostgreSQL hangs", async () => {
+    const proxy = await openProxy(fresh.service.url);
+    const before = await listeners();
+    const policy = await Policy.open(service, { ...fresh.service, url: proxy.url, connect_ms: 300 }, { decisionCache: 1000 }, log);
+    await vi.waitFor(async () => expect(await listeners()).toBe(before + 1));
+    // The connection has said LISTEN.
+    await sleep(300);
+    proxy.hang();
+    const start_ms = performance.now();
+    await policy.close();
+    expect(performance.now() - start_ms).toBeLessThan(2000);
+    await proxy.close();
+  });
+
+  test("leaves no connection behind where LISTEN is refused, tries it again a second later, and is followed by its version meanwhile", async () => {
+    const proxy = await openProxy(fresh.service.url);
+    proxy.spoil("LISTEN");
+    const before = await listeners();
+    const dedicated = vi.spyOn(Database, "dedicated");
+    const policy = await Policy.open(service, { ...fresh.service, url: proxy.url }, { decisionCache: 1000 }, log);
+    open.push(policy);
+    await sleep(2500);
+    expect(dedicated.mock.calls.length).toBeGreaterThanOrEqual(2);
+    expect(dedicated.mock.calls.length).toBeLessThanOrEqual(3);
+    await vi.waitFor(async () => expect(await listeners()).toBe(before));
+    await revokeRole(owner, gateway.id, "acme", "payment-gateway");
+    await vi.waitFor(() => expect(policy.decide(tokenize)).toBe(false));
+    await policy.close();
+    dedicated.mockRestore();
+    await proxy.close();
   });
 });
 

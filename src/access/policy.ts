@@ -1,9 +1,10 @@
 import type { Client } from "pg";
 import type { Principal } from "../call.js";
+import { clock } from "../clock.js";
 import type { Config } from "../config.js";
 import { Failure } from "../failure.js";
 import type { Logger } from "../log.js";
-import { Database } from "../store/database.js";
+import { Database, endWithin } from "../store/database.js";
 import { policyChannel, type PolicyRow, selectPolicy, selectPolicyVersion } from "../store/policy.js";
 import { Decisions } from "./decisions.js";
 import { compileRules, noPurpose, noScope } from "./model.js";
@@ -11,6 +12,9 @@ import { purposeNames } from "./rules.js";
 
 /** How often the version is read where no notice came, and how long after a lost connection LISTEN is tried again, milliseconds. */
 const poll_ms = 250;
+
+/** How long after a LISTEN that was refused (a standby does so) it is tried again, milliseconds. */
+const refused_ms = 1000;
 
 /** One call as the policy sees it. */
 export interface AccessRequest {
@@ -43,6 +47,8 @@ export class Policy {
   #timer: NodeJS.Timeout | undefined;
   #following: Promise<void> | undefined;
   #listener: Client | undefined;
+  /** When LISTEN may be tried, by the monotonic clock. */
+  #listenFrom_ms = 0;
   #away = false;
   #closed = false;
 
@@ -113,12 +119,12 @@ export class Policy {
     if (this.version < atLeastVersion) throw new Failure("STORE_UNAVAILABLE", "the policy is not available; try again", { retryAfter_ms: 1000, inner: "policy behind" });
   }
 
-  /** Stops following. */
+  /** Stops following. A PostgreSQL that hangs does not hold it up. */
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#timer);
     await this.#following;
-    await this.#listener?.end();
+    if (this.#listener !== undefined) await endWithin(this.#listener, this.#config.connect_ms);
   }
 
   #ask(principal: Principal, object: string, action: string, purpose: string): boolean {
@@ -147,6 +153,8 @@ export class Policy {
     this.#following = this.#follow()
       .then(
         () => {
+          // Between two tries of LISTEN the version is read, and no more.
+          if (this.#listener === undefined) return;
           if (this.#away) this.#log.info("policy followed again");
           this.#away = false;
         },
@@ -162,7 +170,7 @@ export class Policy {
 
   async #follow(): Promise<void> {
     if ((await selectPolicyVersion(this.#database)) !== this.version) await this.#load();
-    if (this.#listener === undefined && !this.#closed) await this.#listen();
+    if (this.#listener === undefined && !this.#closed && clock.monotonic_ms() >= this.#listenFrom_ms) await this.#listen();
   }
 
   async #listen(): Promise<void> {
@@ -173,8 +181,15 @@ export class Policy {
     client.on("error", lost);
     client.on("end", lost);
     client.on("notification", () => this.#poll());
-    await client.query(`LISTEN ${policyChannel}`);
-    this.#listener = client;
+    try {
+      await client.query(`LISTEN ${policyChannel}`);
+    } catch (error) {
+      this.#listenFrom_ms = clock.monotonic_ms() + refused_ms;
+      await endWithin(client, this.#config.connect_ms);
+      throw error;
+    }
+    if (this.#closed) await endWithin(client, this.#config.connect_ms);
+    else this.#listener = client;
   }
 }
 

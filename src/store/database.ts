@@ -21,6 +21,8 @@ const READ_ONLY: Statement = { name: "read_only", text: "select current_setting(
 /** The pool for lookups. Writers have connections of their own (`writer-connection.ts`). */
 export class Database implements Queryable {
   readonly #pool: pg.Pool;
+  /** The connections of the pool, until each has ended. */
+  readonly #clients = new Set<pg.ClientBase>();
   readonly #config: Config["database"];
   readonly #onLost: (error: Error) => void;
 
@@ -35,6 +37,8 @@ export class Database implements Queryable {
       idleTimeoutMillis: 30_000,
     });
     this.#pool.on("error", onLost);
+    this.#pool.on("connect", (client) => this.#clients.add(client));
+    this.#pool.on("remove", (client) => this.#clients.delete(client));
   }
 
   /** @throws Failure STORE_UNAVAILABLE; other errors (constraint, syntax) as pg throws them. */
@@ -113,8 +117,10 @@ export class Database implements Queryable {
     return client;
   }
 
+  /** Ends the pool. Connections whose peer hangs are cut afterwards: they would keep the process from ending. */
   async close(): Promise<void> {
     await this.#pool.end();
+    setTimeout(() => this.#clients.forEach(cut), this.#config.connect_ms).unref();
   }
 }
 
@@ -126,9 +132,13 @@ function queryable(client: pg.ClientBase): Queryable {
 }
 
 /** Ends a connection; cuts it if its peer does not end it, too. */
-async function endWithin(client: pg.Client, wait_ms: number): Promise<void> {
+export async function endWithin(client: pg.Client, wait_ms: number): Promise<void> {
   const ended = await Promise.race([client.end().then(() => true), sleep(wait_ms, false, { ref: false })]);
-  if (!ended) (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+  if (!ended) cut(client);
+}
+
+function cut(client: pg.ClientBase): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }
 
 /**

@@ -20,6 +20,11 @@ export interface PostgresProxy {
   readonly broken: number;
   /** Refuses new connections and breaks those that are open, until `up` is called. */
   down(): void;
+  /** Passes nothing on any more, not even an end, and keeps connections open: a machine that hangs. */
+  hang(): void;
+  /** From now on PostgreSQL refuses statements with this word, which it gets misspelt. */
+  spoil(word: string): void;
+  /** Ends `down`. */
   up(): void;
   close(): Promise<void>;
 }
@@ -33,8 +38,15 @@ export async function openProxy(url: string): Promise<PostgresProxy> {
   let armed: CommitFault = "none";
   let broken = 0;
   let isDown = false;
+  let isHung = false;
+  let spoiled: Buffer | undefined;
   const server = createServer((client) => {
     if (isDown) return void client.destroy();
+    if (isHung) {
+      sockets.add(client);
+      client.on("error", () => undefined);
+      return;
+    }
     const upstream = connect(Number(target.port), target.hostname);
     let deaf: CommitFault = "none";
     for (const socket of [client, upstream]) {
@@ -53,6 +65,8 @@ export async function openProxy(url: string): Promise<PostgresProxy> {
         broken += 1;
         if (deaf === "lost-before") return void client.destroy();
       }
+      const at = spoiled === undefined ? -1 : data.indexOf(spoiled);
+      if (at >= 0) data[at] = "?".charCodeAt(0);
       upstream.write(data);
     });
     upstream.on("data", (data) => {
@@ -78,6 +92,13 @@ export async function openProxy(url: string): Promise<PostgresProxy> {
     down: () => {
       isDown = true;
       cut();
+    },
+    hang: () => {
+      isHung = true;
+      for (const socket of sockets) socket.pause();
+    },
+    spoil: (word) => {
+      spoiled = Buffer.from(word);
     },
     up: () => {
       isDown = false;
