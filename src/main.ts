@@ -102,7 +102,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
   const notices = writer("notice");
   const mutations = writer("mutation");
   const reveals = writer("reveal");
-  const sums = new RefusalSums(notices, limits.handshakesRefusedTracked);
+  const sums = new RefusalSums(notices, limits.handshakesRefusedTracked, (error) => log.error({ err: error }, "refusals could not be committed"));
   onStop(() => sums.close());
   const journal = new CommittedJournal(reveals, notices, sums, (error) => log.error({ err: error }, "a notice could not be committed"));
   onStop(() => journal.close());

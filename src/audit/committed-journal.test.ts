@@ -25,7 +25,7 @@ beforeEach(async () => {
   await admin.connect();
   const observer = { headMoved: () => undefined, withheld: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
   notices = new CommittedWriter({ database: { ...fresh.service, url: proxy.url }, stream: "notice", queue_max: 100, batch_max: 100, observer });
-  sums = new RefusalSums(notices, 10);
+  sums = new RefusalSums(notices, 10, (error) => lost.push(error));
   lost = [];
   journal = new CommittedJournal(notices, notices, sums, (error) => lost.push(error));
 });
@@ -76,5 +76,32 @@ describe("what nobody waits for", () => {
     expect(lost).toMatchObject([{ message: "too many notices wait for the store" }]);
     await journal.close();
     expect(lost).toMatchObject([{}, { message: "10000 notices were not written before the end" }]);
+  });
+});
+
+describe("sums of refusals", () => {
+  const refusal = { log: "acme", what: "callsInFlight", address: "192.0.2.1" };
+  const counted = async () =>
+    (await admin.query<{ count: number }>("select (line::jsonb->>'count')::int as count from audit_entries where line::jsonb->>'kind' = 'refusals' order by at, seq")).rows.map((row) => row.count);
+
+  it("are written to the last at the end, also what was counted while a flush was under way", async () => {
+    await admin.query("begin; lock table audit_heads in exclusive mode");
+    sums.add(refusal);
+    void sums.flush();
+    await vi.waitFor(() => expect(notices.waiting).toBe(0));
+    sums.add(refusal, 2);
+    const closed = sums.close();
+    await admin.query("rollback");
+    await closed;
+    expect(await counted()).toEqual([1, 2]);
+    expect(lost).toEqual([]);
+  });
+
+  it("are told of as lost where the store is away to the end", async () => {
+    proxy.down();
+    sums.add(refusal, 2);
+    sums.add({ ...refusal, address: "192.0.2.2" });
+    await sums.close();
+    expect(lost).toMatchObject([{ message: "3 refusals were not written before the end" }]);
   });
 });

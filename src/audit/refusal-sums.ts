@@ -11,13 +11,16 @@ import { noticeCall } from "./notice-call.js";
 export class RefusalSums {
   readonly #writer: CommittedWriter;
   readonly #sources_max: number;
+  readonly #onLost: (error: unknown) => void;
   readonly #timer: NodeJS.Timeout;
   #sums = new Map<string, { refusal: Refusal; count: number }>();
-  #writing = false;
+  #flushing: Promise<void> | undefined;
 
-  constructor(writer: CommittedWriter, sources_max: number) {
+  /** @param onLost told at the end of sums that the store did not take */
+  constructor(writer: CommittedWriter, sources_max: number, onLost: (error: unknown) => void) {
     this.#writer = writer;
     this.#sources_max = sources_max;
+    this.#onLost = onLost;
     this.#timer = setInterval(() => void this.flush(), 1000);
     this.#timer.unref();
   }
@@ -31,12 +34,27 @@ export class RefusalSums {
     else this.add({ log: "system", what: refusal.what, address: "" }, count);
   }
 
-  /** Writes what was counted. Never throws. */
+  /** Writes what was counted, unless that is under way already. Never throws. */
   async flush(): Promise<void> {
-    if (this.#writing || this.#sums.size === 0) return;
+    if (this.#flushing !== undefined || this.#sums.size === 0) return;
+    this.#flushing = this.#write().finally(() => {
+      this.#flushing = undefined;
+    });
+    await this.#flushing;
+  }
+
+  /** Writes what is left, as far as the store takes it: also what was counted while a flush was under way. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#flushing;
+    await this.flush();
+    const left = [...this.#sums.values()].reduce((total, { count }) => total + count, 0);
+    if (left > 0) this.#onLost(new Error(`${left} refusals were not written before the end`));
+  }
+
+  async #write(): Promise<void> {
     const sums = [...this.#sums.values()];
     this.#sums = new Map();
-    this.#writing = true;
     try {
       const drafts = sums.map(({ refusal, count }) =>
         noticeDraft(refusal.log, "refusals", {
@@ -52,13 +70,6 @@ export class RefusalSums {
     } catch {
       // The store is away, which others report. Nothing is lost: the counts join the next sums.
       for (const { refusal, count } of sums) this.add(refusal, count);
-    } finally {
-      this.#writing = false;
     }
-  }
-
-  async close(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.flush();
   }
 }
