@@ -6,7 +6,7 @@ export interface Journal {
   /**
    * Commits the entry of a call that did no audited work of its own: reads, denials, malformed and failed calls. Sets
    * `call.audited`. Nothing may be answered before it returns.
-   * @throws Failure STORE_UNAVAILABLE if it can't be committed
+   * @throws Failure STORE_UNAVAILABLE if it can't be committed; LIMIT if too much waits for a commit
    */
   record(call: Call, outcome: Outcome, failure?: Failure): Promise<void>;
   /** Notes that an answer whose entry says "released" is known not to have left. Never throws; retried in the background. */

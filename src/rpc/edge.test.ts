@@ -93,6 +93,17 @@ describe("a call that succeeds", () => {
     edge.journal.beforeRecord = () => Promise.reject(new Error("connection lost"));
     expect(await refusalOf(callUnary(gateway, getToken, { token: "tok_x" }))).toMatchObject({ code: "UNAVAILABLE", reason: "STORE_UNAVAILABLE" });
   });
+
+  test("is refused with the limit's name, and counted, when too many entries wait; so is one that is denied", async () => {
+    const full = { code: "RESOURCE_EXHAUSTED", reason: "LIMIT", details: [{}, { violations: [{ subject: "writerQueue" }] }, {}] };
+    edge.journal.beforeRecord = () => Promise.reject(new Failure("LIMIT", "too much work waiting; try again", { limit: "writerQueue", retryAfter_ms: 100 }));
+    expect(await refusalOf(callUnary(gateway, getToken, { token: "tok_x" }))).toMatchObject(full);
+    expect(await refusalOf(callUnary(risk, detokenize, { token: "tok_x", purpose: Purpose.PAYMENT }))).toMatchObject(full);
+    expect(edge.journal.entries).toEqual([]);
+    expect(edge.journal.refusals).toMatchObject(
+      ["payment-gateway", "risk-system"].map((role) => ({ log: "acme", what: "writerQueue", address: "127.0.0.1", principal: `spiffe://cardex.test/tenant/acme/${role}` })),
+    );
+  });
 });
 
 describe("access", () => {

@@ -21,15 +21,15 @@ export function outcomeOf(reason: FailureReason): Outcome {
 
 /**
  * Commits the entry of a call that succeeded and has none yet.
- * @throws Failure DENIED or UNKNOWN_PRINCIPAL if the policy changed meanwhile; else STORE_UNAVAILABLE, whatever went wrong: without an
- * entry there is no answer
+ * @throws Failure DENIED or UNKNOWN_PRINCIPAL if the policy changed meanwhile; LIMIT if too many entries wait; else STORE_UNAVAILABLE,
+ * whatever went wrong: without an entry there is no answer
  */
 export async function recordDone(edge: Edge, { call }: Arrival): Promise<void> {
   if (call.audited) return;
   try {
     await edge.journal.record(call, "done");
   } catch (error) {
-    if (error instanceof Failure && (error.reason === "DENIED" || error.reason === "UNKNOWN_PRINCIPAL")) throw error;
+    if (error instanceof Failure && (error.reason === "DENIED" || error.reason === "UNKNOWN_PRINCIPAL" || error.reason === "LIMIT")) throw error;
     throw storeUnavailable(error, "audit");
   }
 }
@@ -45,9 +45,7 @@ export async function refuse(edge: Edge, arrival: Arrival, error: unknown): Prom
     return;
   }
   if (failure.reason === "LIMIT" || (failure.reason === "STOPPING" && !arrival.dispatched)) {
-    // As sums: an entry for each of them would be work that grows with the overload.
-    edge.journal.refused({ log: call.principal.tenant, what: failure.limit ?? failure.reason.toLowerCase(), address: call.address, principal: call.principal.id });
-    arrival.answer(failure);
+    refuseInSum(edge, arrival, failure);
     return;
   }
   // What a transaction that was not committed had said of them did not happen.
@@ -60,9 +58,21 @@ export async function refuse(edge: Edge, arrival: Arrival, error: unknown): Prom
     await edge.journal.record(call, outcomeOf(failure.reason), failure);
     arrival.answer(failure);
   } catch (cause) {
+    // Too many entries wait: without room for one of its own, the call is still counted.
+    if (cause instanceof Failure && cause.reason === "LIMIT") {
+      refuseInSum(edge, arrival, cause);
+      return;
+    }
     edge.log.error({ call: call.id, rpc: call.rpc, reason: failure.reason, err: cause }, "call could not be audited");
     arrival.answer(storeUnavailable(cause, "audit"));
   }
+}
+
+/** Answers, and counts into a sum: an entry for each of them would be work that grows with the overload. */
+function refuseInSum(edge: Edge, arrival: Arrival, failure: Failure): void {
+  const { principal, address } = arrival.call;
+  edge.journal.refused({ log: principal.tenant, what: failure.limit ?? failure.reason.toLowerCase(), address, principal: principal.id });
+  arrival.answer(failure);
 }
 
 /** An entry says that a PAN was released, and the answer that held it is known not to have left: another entry says so. */
