@@ -49,9 +49,9 @@ export async function serve(configFile: string): Promise<number> {
     const server = await start(config, log);
     const signal = await toldToStop();
     log.info({ signal }, "stopping");
-    await server.stop();
+    const clean = await server.stop();
     log.info("stopped");
-    return serverExit.stopped;
+    return clean ? serverExit.stopped : serverExit.failed;
   } catch (error) {
     const { code, text } = explain(error);
     log.fatal({ err: error }, text);
@@ -60,22 +60,34 @@ export async function serve(configFile: string): Promise<number> {
 }
 
 interface Stage {
-  stop(): Promise<void>;
+  /** Closes everything; answers whether all of it closed well. */
+  stop(): Promise<boolean>;
+}
+
+/** Closes in reverse, each by itself: one that fails is logged, and keeps no other from being closed. Answers whether none failed. */
+export async function closeAll(opened: (() => Promise<void>)[], log: Logger): Promise<boolean> {
+  let clean = true;
+  for (const close of opened.splice(0).toReversed()) {
+    try {
+      await close();
+    } catch (error) {
+      clean = false;
+      log.error({ err: error }, "a part of the server could not be closed; the others are closed all the same");
+    }
+  }
+  return clean;
 }
 
 /** Opens everything in order; on a failure closes what was opened. */
 async function start(config: Config, log: Logger): Promise<Stage> {
   const opened: (() => Promise<void>)[] = [];
-  const stop = async (): Promise<void> => {
-    for (const close of opened.splice(0).toReversed()) await close();
-  };
   try {
     await open(config, log, (close) => opened.push(close));
   } catch (error) {
-    await stop().catch((second: unknown) => log.error({ err: second }, "closing after a failed start failed too"));
+    await closeAll(opened, log);
     throw error;
   }
-  return { stop };
+  return { stop: () => closeAll(opened, log) };
 }
 
 async function open(config: Config, log: Logger, onStop: (close: () => Promise<void>) => void): Promise<void> {
@@ -109,7 +121,9 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
   const where = { host: hostname(), pid: process.pid };
   let started = false;
   onStop(async () => {
-    if (started) await journal.event("audit.stop", where);
+    if (!started) return;
+    // The server has stopped well without it: the store is away, and a log without the entry says no more than after a crash.
+    await journal.event("audit.stop", where).catch((error: unknown) => log.warn({ err: error }, "the entry audit.stop could not be committed"));
   });
   const alerts = new Alerts(journal, log, metrics);
 

@@ -1,5 +1,7 @@
+import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Admin } from "../support/admin.js";
+import { openProxy, type PostgresProxy } from "../support/postgres-proxy.js";
 import { startInstallation, type TestInstallation } from "../support/installation.js";
 import { Load, loadClients } from "../support/load.js";
 import { expectTruth } from "../support/load-truth.js";
@@ -35,4 +37,28 @@ test("SIGTERM under load: calls under way end well, later ones are UNAVAILABLE, 
   expect(system).toEqual(["audit.start", "audit.stop"]);
   await vault.restart();
   await expectTruth(load, await loadClients(vault, 2), admin);
+});
+
+test.each([
+  ["is away", (proxy: PostgresProxy) => proxy.down()],
+  ["hangs", (proxy: PostgresProxy) => proxy.hang()],
+])("SIGTERM while PostgreSQL %s: the process ends with 0 within seconds, and warns that its last entry is missing", async (_, fault) => {
+  let proxy: PostgresProxy | undefined;
+  const alone = await startInstallation({
+    overrides: { database: { connect_ms: 500, statement_ms: 500 } },
+    databaseThrough: async (url) => {
+      proxy = await openProxy(url);
+      return proxy.url;
+    },
+  });
+  try {
+    if (proxy === undefined) throw new Error("the installation has no proxy");
+    fault(proxy);
+    const ending = await alone.server().process.stop();
+    expect(ending).toMatchObject({ code: 0, signal: null });
+    expect(await readFile(alone.server().logFile, "utf8")).toContain("the entry audit.stop could not be committed");
+  } finally {
+    await alone.stop();
+    await proxy?.close();
+  }
 });
