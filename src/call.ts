@@ -54,6 +54,11 @@ export interface Call {
   decideAgain(version: number): Promise<void>;
   /** Whether the policy gives this caller tokens of this scope for its purpose; decided from the newest policy this server has. */
   mayUseScope(scope: string): boolean;
+  /**
+   * Set by audit/ when the caller has to be told UNAVAILABLE while it is not known whether its entry is committed. audit/ sees to the entry
+   * then: the edge writes none, which might contradict it.
+   */
+  unsettled: boolean;
   /** Set by audit/ once the entry with the true outcome is committed; the edge writes one for a call that has none. */
   audited: boolean;
 }

@@ -108,6 +108,7 @@ async function open(config: Config, log: Logger, onStop: (close: () => Promise<v
   const observer: WriterObserver = {
     headMoved: (error) => alerts.raise("audit.head_moved", {}, error),
     withheld: (call) => journal.withheld(call),
+    notDone: (call) => journal.notDone(call),
     commitResolved: (committed) => log.warn({ committed }, "the answer to a commit was lost; what was committed is known again"),
     workFailed: (kind, error) => log.error({ kind, err: error }, "work could not be committed"),
   };

@@ -88,7 +88,7 @@ describe("limits of the store and the log", () => {
   });
 
   it("handshakesRefusedTracked is how many sources are summed apart; all others are in one sum without a source, and none is lost", async () => {
-    const observer = { headMoved: () => undefined, withheld: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
+    const observer = { headMoved: () => undefined, withheld: () => undefined, notDone: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
     const writer = new CommittedWriter({ database: ground.fresh.service, stream: "notice", queue_max: 10, batch_max: 10, observer });
     const sums = new RefusalSums(writer, 2, (error) => expect.unreachable(String(error)));
     for (const source of [1, 2, 3, 4, 1]) sums.add({ log: "system", what: "handshake", address: `192.0.2.${source}` });

@@ -23,7 +23,7 @@ beforeEach(async () => {
   proxy = await openProxy(fresh.service.url);
   admin = new pg.Client({ connectionString: fresh.adminUrl, options: "-c search_path=cardex" });
   await admin.connect();
-  const observer = { headMoved: () => undefined, withheld: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
+  const observer = { headMoved: () => undefined, withheld: () => undefined, notDone: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
   notices = new CommittedWriter({ database: { ...fresh.service, url: proxy.url }, stream: "notice", queue_max: 100, batch_max: 100, observer });
   sums = new RefusalSums(notices, 10, (error) => lost.push(error));
   lost = [];

@@ -45,6 +45,11 @@ export class CommittedJournal implements Journal {
     this.#keep(withheldDraft(call));
   }
 
+  /** The entry of a call whose caller was told UNAVAILABLE before it was known that nothing of it was committed. */
+  notDone(call: Call): void {
+    for (const draft of callDrafts(call, { outcome: "failed", reason: "store" })) this.#keep(draft);
+  }
+
   notice(name: string, facts: Record<string, string | number>): void {
     this.#keep(noticeDraft("system", name, facts));
   }

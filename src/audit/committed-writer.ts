@@ -29,6 +29,8 @@ export interface WriterObserver {
   commitResolved(committed: boolean): void;
   /** An entry says "released", and its caller was told UNAVAILABLE meanwhile. */
   withheld(call: Call): void;
+  /** A call that was told UNAVAILABLE turned out not to be committed; its entry is still to be written. */
+  notDone(call: Call): void;
   /** Work failed for a reason that is not the store's absence. */
   workFailed(kind: string, error: unknown): void;
 }
@@ -179,7 +181,7 @@ export class CommittedWriter {
           const committed = await this.#resolve(batch, round, error);
           if (committed === true) return this.#settle(batch, round);
           restoreResources(batch, named);
-          if (committed === "told") return this.#commitNotices(batch);
+          if (committed === "told") return this.#nothingDone(batch);
           if (committed === "broken" || retry >= retries_max) return failAll(batch, storeUnavailable(error));
           continue;
         }
@@ -210,8 +212,9 @@ export class CommittedWriter {
     }
   }
 
-  /** Callers were told that nothing was done, and that is so; notices, which nobody was told of, are written after all. */
-  async #commitNotices(batch: readonly Waiting[]): Promise<void> {
+  /** Nothing of a batch was committed whose callers were told UNAVAILABLE: their entries say so; notices are written after all. */
+  async #nothingDone(batch: readonly Waiting[]): Promise<void> {
+    for (const each of batch) if (!isNotice(each)) this.#options.observer.notDone(each.job.call);
     const notices = batch.filter(isNotice);
     if (notices.length > 0) await this.#commit(notices);
   }
@@ -255,10 +258,9 @@ export class CommittedWriter {
       if (!told && clock.monotonic_ms() > told_at_ms) {
         told = true;
         // Nobody waits for a notice, and it must not be written again by who keeps it.
-        failAll(
-          batch.filter((each) => !isNotice(each)),
-          storeUnavailable(cause),
-        );
+        const callers = batch.filter((each) => !isNotice(each));
+        for (const { job } of callers) job.call.unsettled = true;
+        failAll(callers, storeUnavailable(cause));
       }
       try {
         const db = await this.#connection.open();

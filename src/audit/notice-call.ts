@@ -15,5 +15,6 @@ export const noticeCall: Call = {
   policyVersion: 0,
   decideAgain: () => Promise.resolve(),
   mayUseScope: () => false,
+  unsettled: false,
   audited: false,
 };

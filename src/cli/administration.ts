@@ -114,7 +114,7 @@ export interface Act {
  */
 export async function recordActs(options: AdministrationOptions, acts: readonly Act[]): Promise<void> {
   if (acts.length === 0) return;
-  const observer = { headMoved: () => {}, withheld: () => {}, commitResolved: () => {}, workFailed: () => {} };
+  const observer = { headMoved: () => {}, withheld: () => {}, notDone: () => {}, commitResolved: () => {}, workFailed: () => {} };
   const writer = new CommittedWriter({ database: ownerConfig(await ownerUrl(options)), stream: "notice", queue_max: 10, batch_max: 10, observer });
   try {
     const by = actor();

@@ -26,6 +26,7 @@ export class EdgeCall implements Call {
   resources: Resource[] = [];
   view: "nothing" | "masked" = "nothing";
   policyVersion = 0;
+  unsettled = false;
   audited = false;
   readonly #edge: Edge;
   readonly #peer: Peer;

@@ -39,6 +39,8 @@ export async function refuse(edge: Edge, arrival: Arrival, error: unknown): Prom
   const failure = whatFailed(arrival, error);
   const { call } = arrival;
   report(edge, arrival, failure);
+  // audit/ writes the entry as soon as it is known what became of the call; another one might contradict it.
+  if (call.unsettled && !call.audited) return arrival.answer(failure);
   if (call.audited) {
     withholdReleased(edge, arrival);
     arrival.answer(failure);

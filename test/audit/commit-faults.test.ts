@@ -80,6 +80,30 @@ describe("a commit whose answer is lost", () => {
   }
 });
 
+describe("a commit that stays in doubt for longer than a statement may take", () => {
+  it("is told UNAVAILABLE, marked as unsettled so that nobody writes a second entry, and corrected once it is known", async () => {
+    const token = await tokenize();
+    for (const fault of ["lost-after", "lost-before"] as const) {
+      await detokenize(token);
+      rooms.alerts.length = 0;
+      proxy.arm(fault);
+      const call = testCall("TokenService/Detokenize");
+      const reveal = rooms.detokenizer.detokenize(call, "PAYMENT", [{ token, requestId: undefined }]);
+      reveal.catch(() => undefined);
+      while (proxy.broken === (fault === "lost-after" ? 0 : 1)) await new Promise(setImmediate);
+      proxy.down();
+      await expect(reveal).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE" });
+      expect(call).toMatchObject({ unsettled: true, audited: false });
+      proxy.up();
+      while (rooms.alerts.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      await detokenize(token);
+      expect(rooms.alerts).toContain(fault === "lost-after" ? "withheld cardex.v1.TokenService/Detokenize" : "not done cardex.v1.TokenService/Detokenize");
+      const entries = (await verifiedEntries(ground)).filter((entry) => entry["call"] === call.id);
+      expect(entries.map((entry) => entry["outcome"])).toEqual(fault === "lost-after" ? ["released"] : []);
+    }
+  });
+});
+
 describe("a database that is away", () => {
   it("in the middle of a Detokenize: UNAVAILABLE and no PAN, at once for whoever waits; back, the next call works", async () => {
     const token = await tokenize();

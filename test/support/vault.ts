@@ -70,6 +70,8 @@ export async function openGround(): Promise<VaultGround> {
   await addTenant(hsm, hsm, owner, "test", otherTenant);
   await owner.close();
   const admin = new pg.Pool({ connectionString: fresh.adminUrl, max: 2, options: "-c search_path=cardex" });
+  // The database may be dropped before its sockets are closed.
+  admin.on("error", () => undefined);
   return {
     fresh,
     token,
@@ -91,6 +93,7 @@ export async function openRooms(ground: VaultGround, limits: Limits = defaultLim
   const observer: WriterObserver = {
     headMoved: () => alerts.push("headMoved"),
     commitResolved: (committed) => alerts.push(`commitResolved ${String(committed)}`),
+    notDone: (call) => alerts.push(`not done ${call.rpc}`),
     withheld: (call) => alerts.push(`withheld ${call.rpc}`),
     workFailed: (kind) => alerts.push(`workFailed ${kind}`),
   };
@@ -137,6 +140,7 @@ export function testCall(rpc: string, overrides: Partial<Call> & { tenant?: stri
       return Promise.resolve();
     },
     mayUseScope: () => true,
+    unsettled: false,
     audited: false,
     ...rest,
   };

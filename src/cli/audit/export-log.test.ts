@@ -23,7 +23,7 @@ beforeEach(async () => {
   fresh = await freshDatabase();
   database = new Database(fresh.service);
   folder = await mkdtemp(join(tmpdir(), "cardex-export-"));
-  const observer = { headMoved: () => undefined, withheld: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
+  const observer = { headMoved: () => undefined, withheld: () => undefined, notDone: () => undefined, commitResolved: () => undefined, workFailed: () => undefined };
   // Their streams are born in this order.
   writers = [0, 1, 2].map(() => new CommittedWriter({ database: fresh.service, stream: "notice", queue_max: 10, batch_max: 10, observer }));
 });
