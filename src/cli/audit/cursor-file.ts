@@ -1,7 +1,8 @@
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { z } from "zod";
 import { CommandFailure } from "../command-failure.js";
 import { exitCodes } from "../exit-codes.js";
+import { readKeptFile } from "../kept-file.js";
 import type { ExportRange } from "./heads-file.js";
 
 const schema = z.strictObject({
@@ -24,13 +25,12 @@ export function cursorFileOf(file: string): string {
 
 /** @returns undefined if there is none. @throws CommandFailure if it is another range's, or none at all */
 export async function readCursor(file: string, range: ExportRange): Promise<ExportCursor | undefined> {
-  let cursor: ExportCursor;
-  try {
-    cursor = schema.parse(JSON.parse(await readFile(file, "utf8")));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new CommandFailure(exitCodes.failed, `${file} is not the cursor of an export; remove it, or start over with --force`, error);
-  }
+  const cursor: ExportCursor | undefined = await readKeptFile(
+    file,
+    schema,
+    (cause) => new CommandFailure(exitCodes.failed, `${file} is not the cursor of an export; remove it, or start over with --force`, cause),
+  );
+  if (cursor === undefined) return undefined;
   if (cursor.from !== range.from || cursor.to !== range.to) {
     throw new CommandFailure(exitCodes.usage, `${file} belongs to an export of other times; give those again, or start over with --force`);
   }

@@ -1,8 +1,9 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { z } from "zod";
 import type { ChainHead, ExpectedEnd } from "../../audit/verify-chain.js";
 import { CommandFailure } from "../command-failure.js";
 import { exitCodes } from "../exit-codes.js";
+import { readKeptFile } from "../kept-file.js";
 
 const schema = z.strictObject({
   version: z.literal(1),
@@ -30,17 +31,6 @@ export async function writeHeads(file: string, range: ExportRange, heads: readon
 
 /** @returns undefined if there is none. @throws CommandFailure if it can't be used */
 export async function readHeads(file: string): Promise<ExpectedEnd | undefined> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  try {
-    const { from, to, heads } = schema.parse(JSON.parse(text));
-    return { heads, fromBeginning: from === null, toEnd: to === null, exact: true };
-  } catch (error) {
-    throw new CommandFailure(exitCodes.unverified, `${file} does not hold the heads of an export`, error);
-  }
+  const kept = await readKeptFile(file, schema, (cause) => new CommandFailure(exitCodes.unverified, `${file} does not hold the heads of an export`, cause));
+  return kept === undefined ? undefined : { heads: kept.heads, fromBeginning: kept.from === null, toEnd: kept.to === null, exact: true };
 }

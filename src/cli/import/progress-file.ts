@@ -1,8 +1,9 @@
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { CommandFailure } from "../command-failure.js";
 import { exitCodes } from "../exit-codes.js";
+import { readKeptFile } from "../kept-file.js";
 
 const schema = z.strictObject({
   version: z.literal(1),
@@ -34,18 +35,11 @@ export function progressFileOf(out: string): string {
 
 /** @returns undefined if there is none. @throws CommandFailure if it is not one */
 export async function readProgress(file: string): Promise<ImportProgress | undefined> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  try {
-    return schema.parse(JSON.parse(text));
-  } catch (error) {
-    throw new CommandFailure(exitCodes.failed, `${file} is not a progress file of cardex import; remove it, or start over with --force`, error);
-  }
+  return readKeptFile(
+    file,
+    schema,
+    (cause) => new CommandFailure(exitCodes.failed, `${file} is not a progress file of cardex import; remove it, or start over with --force`, cause),
+  );
 }
 
 /**
